@@ -1,0 +1,106 @@
+"""The HTTP application."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.middleware import DefineMiddleware
+
+from api.board import Board
+from api.bodies import JsonBody
+from api.edge import Edge
+from api.idempotency import Idempotency, Keys
+from api.metrics import Metrics
+from api.openapi import CONFIG
+from api.problems import EXCEPTION_HANDLERS
+from api.request import Call
+from api.routes import CONTROLLERS
+from api.services import ApiServices
+from domain.errors import ServiceUnavailable
+from infrastructure.nats.connection import connect
+from infrastructure.postgres.connections import async_pool
+from projectors.position import ServedPosition
+
+log = structlog.get_logger()
+KEY_CONNECTIONS = 4
+READY_CONNECTIONS = 4
+THREADS = 16
+NATS_AGAIN_S = 5.0
+
+
+def create_app(services: ApiServices) -> Litestar:
+    """The API over `services`; its connections open and close with the application's lifespan."""
+    served = ServedPosition(services.database_url)
+    metrics = Metrics()
+    state = State({"services": services, "served": served, "metrics": metrics, "board": Board(), "bus": None})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            # Writes, file reads, clips and thumbnails wait in threads; the default is too few for all of them together.
+            threads = stack.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
+            asyncio.get_running_loop().set_default_executor(threads)
+            state.pool = await stack.enter_async_context(
+                async_pool(
+                    services.database_url,
+                    size=services.read_connections,
+                    # Opened beforehand: one that is made under load makes those in line wait for tens of milliseconds.
+                    ready=min(READY_CONNECTIONS, services.read_connections),
+                    application_name="eioku api",
+                    search_path="read",
+                )
+            )
+            keys = async_pool(services.database_url, size=KEY_CONNECTIONS, application_name="eioku api keys")
+            state.idempotency_keys = Keys(await stack.enter_async_context(keys))
+            await stack.enter_async_context(served)
+            await stack.enter_async_context(_bus(state, services.nats_url))
+            yield
+
+    return Litestar(
+        route_handlers=CONTROLLERS,
+        request_class=Call,
+        dto=JsonBody,
+        return_dto=None,
+        state=state,
+        lifespan=[lifespan],
+        middleware=[
+            DefineMiddleware(Edge, served=served, metrics=metrics),
+            DefineMiddleware(
+                Idempotency, keys=lambda: state.idempotency_keys, max_body_bytes=services.max_body_bytes
+            ),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=services.max_body_bytes,
+        openapi_config=CONFIG,
+        logging_config=None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _bus(state: State, url: str | None) -> AsyncIterator[None]:
+    """Keeps `state.bus` connected; the API serves without it, only live progress is missing then."""
+    if url is None:
+        yield
+        return
+    trying = asyncio.create_task(_connect(state, url))
+    try:
+        yield
+    finally:
+        trying.cancel()
+        await asyncio.gather(trying, return_exceptions=True)
+        if state.bus is not None:
+            await state.bus.close()
+
+
+async def _connect(state: State, url: str) -> None:
+    while state.bus is None:
+        try:
+            state.bus = await connect(url, name="eioku api")
+            await state.board.listen(state.bus)
+        except ServiceUnavailable as error:
+            log.warning("api.no_nats", error=str(error))
+            await asyncio.sleep(NATS_AGAIN_S)

@@ -1,0 +1,91 @@
+"""What happens around every request: tenant, position, figures."""
+
+import re
+from time import perf_counter
+from urllib.parse import parse_qs
+
+from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.metrics import Metrics
+from domain.errors import InvalidParameter, PositionNotReached
+from projectors.position import ServedPosition
+
+TENANT = re.compile(rb"[a-z0-9-]{1,63}")
+KEY = re.compile(rb"[\x21-\x7e]{1,200}")
+WAIT_MS, MOST_WAIT_MS = 2_000, 30_000
+
+
+class Edge:
+    """ASGI middleware of every route: checks the tenant, lets reads wait for a position, says which was served."""
+
+    def __init__(self, app: ASGIApp, *, served: ServedPosition, metrics: Metrics) -> None:
+        self.app, self.served, self.metrics = app, served, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self.app(scope, receive, send)
+            return
+        began = perf_counter()
+        state, method, status = scope["state"], scope["method"], 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if "position" in state:
+                    MutableScopeHeaders.from_message(message)["Eioku-Position"] = str(state["position"])
+            await send(message)
+
+        try:
+            self._identify(scope)
+            if method in ("GET", "HEAD"):
+                state["position"] = await self._wait(scope["query_string"])
+            await self.app(scope, receive, answer)
+        except InvalidParameter:
+            status = 422
+            raise
+        except PositionNotReached:
+            status = 504
+            raise
+        finally:
+            self.metrics.observe(scope.get("path_template", ""), method, status, perf_counter() - began)
+
+    @staticmethod
+    def _identify(scope: Scope) -> None:
+        state = scope["state"]
+        state["tenant"] = "default"
+        for name, value in scope["headers"]:
+            if name == b"eioku-tenant":
+                if not TENANT.fullmatch(value):
+                    raise InvalidParameter("Eioku-Tenant", "1 to 63 lower-case letters, digits and -")
+                state["tenant"] = value.decode()
+            elif name == b"idempotency-key":
+                if not KEY.fullmatch(value):
+                    raise InvalidParameter("Idempotency-Key", "1 to 200 visible ASCII characters")
+                state["key"] = value.decode()
+        if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+            said = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            for parameter, values in said.items():
+                if "\0" in parameter or any("\0" in value for value in values):
+                    raise InvalidParameter(parameter.replace("\0", ""), "text may not hold NUL characters")
+
+    async def _wait(self, query: bytes) -> int:
+        """The position served, once it is the one asked for."""
+        if b"min_position" not in query:
+            return self.served.now()
+        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+        if "min_position" not in asked:
+            return self.served.now()
+        position = _whole(asked, "min_position", 0, 2**63 - 1)
+        wait_ms = _whole(asked, "wait_ms", WAIT_MS, MOST_WAIT_MS)
+        return await self.served.reach(position, wait_ms / 1000)
+
+
+def _whole(query: dict[str, list[str]], name: str, default: int, most: int) -> int:
+    text = query.get(name, [str(default)])[-1]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise InvalidParameter(name, f"a whole number from 0 to {most}")
+    return int(text)

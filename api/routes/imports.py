@@ -1,0 +1,113 @@
+"""Bringing in what another tool found."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from api.bodies import JsonBody
+from api.request import Call
+from api.routes.common import utc
+from api.subtitles import parse
+from application.imports import Import, ImportedArtifact, import_artifacts
+from domain.artifacts.fields import Language
+from domain.artifacts.transcript_segment import TranscriptSegmentV1
+from domain.errors import ContentMismatch
+
+SUBTITLES = {"text/vtt": "webvtt", "application/x-subrip": "subrip"}
+SETTLE_S = 1.0
+"""How long an import with ids of the client's waits for the read models before these are compared."""
+
+
+class ImportAnswer(msgspec.Struct, frozen=True):
+    """The run that an import became."""
+
+    run_id: UUID
+    task_id: UUID
+    count: int
+
+
+class ImportBody(JsonBody):
+    """JSON, or a subtitle file, which becomes a transcript in the language that the query names."""
+
+    def decode_bytes(self, value: bytes) -> Any:
+        """The body as an Import."""
+        kind = self.content_type()
+        if kind not in SUBTITLES:
+            return super().decode_bytes(value)
+        cues = parse(value, is_vtt=kind == "text/vtt")
+        language = self.asgi_connection.query_params.get("language")
+        artifacts = [
+            ImportedArtifact(
+                artifact_type=TranscriptSegmentV1.NAME,
+                schema_version=TranscriptSegmentV1.VERSION,
+                span_start_ms=cue.start_ms,
+                span_end_ms=cue.end_ms,
+                payload=msgspec.Raw(
+                    msgspec.json.encode(
+                        TranscriptSegmentV1(text=cue.text, language=language, speaker=cue.speaker)
+                    )
+                ),
+            )
+            for cue in cues
+        ]
+        return Import(
+            producer=SUBTITLES[kind],
+            producer_version="1",
+            artifacts=artifacts,
+            artifact_types=(TranscriptSegmentV1.NAME,),
+        )
+
+
+class Imports(Controller):
+    """Imports."""
+
+    path = "/v1/videos/{video_id:str}/imports"
+    tags = ("Imports",)
+
+    @post(dto=ImportBody)
+    async def bring_in(
+        self,
+        request: Call,
+        video_id: FromPath[UUID],
+        data: JSONBody[Import],
+        language: Annotated[
+            Language | None, QueryParameter(description="Of a subtitle body, which does not say it itself.")
+        ] = None,
+    ) -> ImportAnswer:
+        """Bring in artifacts that another tool made.
+
+        They are checked whole before anything is stored and become an ordinary completed run. The same `run_id` with
+        the same content changes nothing. A `text/vtt` or `application/x-subrip` body becomes a transcript.
+        """
+        if language is not None:
+            data = msgspec.structs.replace(data, language=language)
+        data = msgspec.structs.replace(data, created_at=utc("created_at", data.created_at))
+        run_id = data.run_id or request.new_id("run")
+        await self._refuse_taken(request, data, run_id)
+        work = partial(import_artifacts, request.services.log, request.meta(), video_id, data, run_id=run_id)
+        imported = await asyncio.to_thread(work)
+        request.wrote(imported.position)
+        return ImportAnswer(run_id=imported.run_id, task_id=imported.task_id, count=imported.count)
+
+    @staticmethod
+    async def _refuse_taken(request: Call, data: Import, run_id: UUID) -> None:
+        """An artifact's id belongs to one run of the tenant."""
+        chosen = [a.artifact_id for a in data.artifacts if a.artifact_id is not None]
+        if not chosen:
+            return
+        head = await asyncio.to_thread(request.services.log.head)
+        await request.settle(head, SETTLE_S)
+        async with request.reading() as connection:
+            cursor = await connection.execute(
+                "SELECT artifact_id FROM artifacts"
+                " WHERE tenant_id = %s AND artifact_id = ANY(%s) AND run_id <> %s LIMIT 1",
+                (request.tenant, chosen, run_id),
+            )
+            taken = await cursor.fetchone()
+        if taken:
+            raise ContentMismatch(f"artifact {taken[0]} belongs to another run")

@@ -1,0 +1,250 @@
+"""Videos: making them known, listing, looking at and removing them."""
+
+import asyncio
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, delete, get, post, put
+from litestar.params import FromPath, FromQuery, QueryParameter
+
+from api.bodies import decode
+from api.idempotency import Answer
+from api.problems import UnsupportedMediaType
+from api.request import Call
+from api.routes.common import Cursor, Date, Name, filled, utc
+from api.sources import resolve
+from api.uploads import Upload, receive
+from domain.errors import InvalidParameter, NoMatch, TooLarge
+from domain.pipeline import task_type
+from domain.video import DeleteVideo, RegisterVideo
+from projectors import videos as read
+from projectors.tasks import TaskView, tasks_of_video
+from projectors.video_locations import Location, location_of_video
+
+
+class VideoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A video to make known. The file itself is looked at later, by a worker."""
+
+    source: str
+    """Absolute path under an allowed root, or a file:, s3:, gs:, az: or https: URL under an allowed prefix."""
+    filename: Name | None = None
+    """What to call it; the source's own name if absent."""
+    file_created_at: Date | None = None
+    """When it was filmed; overrides what the file says."""
+    collection: Name | None = None
+    pipeline: tuple[str, ...] | None = None
+    """Task types to run; absent = the default ones, empty = none."""
+
+
+class _FormFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    filename: Name | None = None
+    file_created_at: Date | None = None
+    collection: Name | None = None
+    pipeline: tuple[str, ...] | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The video is known; its work has begun or will."""
+
+    video_id: UUID
+    source: str
+    filename: str
+
+
+class VideoDetail(read.VideoView, frozen=True, kw_only=True):
+    """A video and its tasks, oldest first."""
+
+    tasks: list[TaskView]
+    task_types: tuple[str, ...]
+    """What is done with it: its own pipeline, else what the pipeline file says."""
+
+
+Captured = Annotated[datetime | None, QueryParameter(description="RFC 3339 with an offset.")]
+
+
+class Videos(Controller):
+    """Videos."""
+
+    path = "/v1/videos"
+    tags = ("Videos",)
+
+    @post(status_code=202, request_max_body_size=None)
+    async def register(self, request: Call) -> Response[Accepted]:
+        """Make a video known, by its source or as an upload."""
+        return await _take_in(request, request.new_id("video"))
+
+    @put("/{video_id:str}", status_code=202, request_max_body_size=None)
+    async def register_as(self, request: Call, video_id: FromPath[UUID]) -> Response[Accepted]:
+        """The same under an id of one's own choice; again changes nothing."""
+        return await _take_in(request, video_id)
+
+    @get()
+    async def list_videos(
+        self,
+        request: Call,
+        status: FromQuery[read.VideoStatus | None] = None,
+        filename: Annotated[str | None, QueryParameter(description="Part of the name, any case.")] = None,
+        collection: FromQuery[str | None] = None,
+        captured_from: Captured = None,
+        captured_to: Captured = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 50,
+        cursor: Cursor = None,
+    ) -> read.VideoPage:
+        """The library in timeline order."""
+        async with request.reading() as connection:
+            return await read.list_videos(
+                connection,
+                tenant_id=request.tenant,
+                status=status,
+                filename=filled("filename", filename),
+                collection=filled("collection", collection),
+                captured_from=utc("captured_from", captured_from),
+                captured_to=utc("captured_to", captured_to),
+                limit=limit,
+                cursor=cursor,
+            )
+
+    @get("/{video_id:str}")
+    async def one(self, request: Call, video_id: FromPath[UUID]) -> VideoDetail:
+        """One video, with the state of each of its tasks."""
+        async with request.reading() as connection:
+            video = await read.get_video(connection, tenant_id=request.tenant, video_id=video_id)
+            tasks = await tasks_of_video(connection, tenant_id=request.tenant, video_id=video_id)
+        plan = request.services.plans.of(video.filename, video.collection, video.pipeline)
+        seen = [request.board.seen(task) for task in tasks]
+        return VideoDetail(**msgspec.structs.asdict(video), tasks=seen, task_types=plan.run)
+
+    @delete("/{video_id:str}")
+    async def remove(self, request: Call, video_id: FromPath[UUID]) -> None:
+        """Remove a video from the library: hidden at once, its artifacts leave every read model. The file stays."""
+        await request.carry_out(DeleteVideo(stream_id=video_id, meta=request.meta()))
+
+    @get("/{video_id:str}/location")
+    async def location(self, request: Call, video_id: FromPath[UUID]) -> Location:
+        """Where it was filmed; 404 when nobody knows."""
+        async with request.reading() as connection:
+            found = await location_of_video(connection, tenant_id=request.tenant, video_id=video_id)
+            if found is None:
+                await read.require_video(connection, tenant_id=request.tenant, video_id=video_id)
+                raise NoMatch
+        return found
+
+
+async def _take_in(request: Call, video_id: UUID) -> Response[Any]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _upload(request, video_id)
+    if kind not in ("", "application/json"):
+        raise UnsupportedMediaType(f"send application/json or multipart/form-data, not {kind}")
+    body = decode(await _small(request), VideoBody)
+    source = await asyncio.to_thread(resolve, body.source, request.services.media_roots)
+    given = _FormFields(
+        body.filename or source.filename, body.file_created_at, body.collection, body.pipeline
+    )
+    return await _register(request, video_id, source.location, given, source.size_bytes, source.mtime_ms)
+
+
+async def _small(request: Call) -> bytes:
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > request.services.max_body_bytes:
+            raise TooLarge(f"a body has at most {request.services.max_body_bytes} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _register(
+    request: Call,
+    video_id: UUID,
+    location: str,
+    given: _FormFields,
+    size_bytes: int | None,
+    mtime_ms: int | None,
+) -> Response[Accepted]:
+    for name in given.pipeline or ():
+        try:
+            task_type(name)
+        except InvalidParameter as error:
+            raise InvalidParameter("pipeline", error.reason) from error
+    filename = given.filename or Path(location).name
+    await request.carry_out(
+        RegisterVideo(
+            stream_id=video_id,
+            meta=request.meta(),
+            source=location,
+            filename=filename,
+            file_created_at=utc("file_created_at", given.file_created_at),
+            collection=given.collection,
+            pipeline=given.pipeline,
+            size_bytes=size_bytes,
+            mtime_ms=mtime_ms,
+        )
+    )
+    return Response(
+        Accepted(video_id=video_id, source=location, filename=filename),
+        status_code=202,
+        headers={"Location": f"/v1/videos/{video_id}"},
+    )
+
+
+async def _upload(request: Call, video_id: UUID) -> Response[Any]:
+    services = request.services
+    folder = services.data_dir / "uploads"
+    upload = await receive(
+        request.stream(), request.headers, folder / "incoming", max_bytes=services.max_upload_bytes
+    )
+    try:
+        given = _fields(upload)
+        if request.key is None:
+            return await _keep(request, video_id, upload, given)
+        # The boundary of a form is another one each time, so what counts is what it says.
+        about = (request.method, request.url.path, upload.fields, upload.filename, upload.sha256)
+
+        async def produce() -> Answer:
+            made = await _keep(request, video_id, upload, given)
+            position = str(request.scope["state"]["position"]).encode()
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"location", f"/v1/videos/{video_id}".encode()),
+            ]
+            return Answer(202, [*headers, (b"eioku-position", position)], msgspec.json.encode(made.content))
+
+        answer, _ = await request.app.state.idempotency_keys.once(
+            request.tenant,
+            request.key,
+            sha256(msgspec.json.encode(about, order="deterministic")).digest(),
+            produce,
+        )
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, status_code=answer.status, headers=headers)
+    finally:
+        await asyncio.to_thread(upload.drop)
+
+
+def _fields(upload: Upload) -> _FormFields:
+    """The form's fields; `pipeline` is a comma-separated list."""
+    plain: dict[str, Any] = {name: text for name, text in upload.fields.items() if text}
+    if "pipeline" in upload.fields:
+        plain["pipeline"] = [part.strip() for part in upload.fields["pipeline"].split(",") if part.strip()]
+    plain.setdefault("filename", upload.filename)
+    return decode(msgspec.json.encode(plain), _FormFields)
+
+
+async def _keep(request: Call, video_id: UUID, upload: Upload, given: _FormFields) -> Response[Accepted]:
+    folder = request.services.data_dir / "uploads" / request.tenant
+    place, is_new = await asyncio.to_thread(upload.keep, folder, video_id)
+    try:
+        facts = await asyncio.to_thread(place.stat)
+        real = await asyncio.to_thread(place.resolve)
+        return await _register(
+            request, video_id, str(real), given, facts.st_size, facts.st_mtime_ns // 1_000_000
+        )
+    except BaseException:
+        if is_new:
+            place.unlink(missing_ok=True)
+        raise

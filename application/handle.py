@@ -1,0 +1,81 @@
+"""The one handler of all commands: load, decide, append, and again when somebody was quicker."""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+from application.ports import EventLog, LogItem
+from domain import capability, content, face_cluster, queue, run, scan, selection, task, video
+from domain.errors import ConcurrencyConflict
+from domain.event import Command, DomainEvent
+
+TRIES = 5
+"""Conflicts come from two writers on one stream; five in a row mean something is wrong."""
+
+STREAMS: dict[type[DomainEvent], ModuleType] = {}
+"""Base class of a stream's events → its module."""
+_BASES: dict[str, type[DomainEvent]] = {}
+"""Name of a stream's module → base class of its events."""
+for _module, _base in (
+    (video, video.VideoEvent),
+    (task, task.TaskEvent),
+    (run, run.RunEvent),
+    (selection, selection.SelectionEvent),
+    (content, content.ContentEvent),
+    (scan, scan.ScanEvent),
+    (capability, capability.CapabilityEvent),
+    (face_cluster, face_cluster.FaceClusterEvent),
+    (queue, queue.QueueEvent),
+):
+    STREAMS[_base] = _module
+    _BASES[_module.__name__] = _base
+_BY_MODULE_NAME = {module.__name__: module for module in STREAMS.values()}
+
+
+def decide(log: EventLog, *commands: Command) -> Sequence[DomainEvent]:
+    """What `commands` cause on the present state of their streams, each seeing what those before it caused."""
+    states: dict[UUID, Any] = {}
+    events: list[DomainEvent] = []
+    for command in commands:
+        stream = _BY_MODULE_NAME[type(command).__module__]
+        if command.stream_id not in states:
+            states[command.stream_id] = present(log, stream, command.stream_id)
+        for event in stream.decide(states[command.stream_id], command):
+            states[command.stream_id] = stream.evolve(states[command.stream_id], event)
+            events.append(event)
+    return events
+
+
+def present(log: EventLog, stream: ModuleType, stream_id: UUID) -> Any:
+    """The present state of a stream; None when there is none, or when the id names a stream of another kind."""
+    state: Any = None
+    for event in log.load(stream_id):
+        if not isinstance(event, _BASES[stream.__name__]):
+            return None
+        state = stream.evolve(state, event)
+    return state
+
+
+def handle(log: EventLog, *commands: Command) -> int:
+    """Carry out commands, all or none; the position at which their effect can be read.
+
+    Raises:
+        Refused, NotFound, Conflict: what `decide` objects to.
+        ConcurrencyConflict: somebody was quicker on the same stream, `TRIES` times.
+    """
+    return store(log, lambda: decide(log, *commands))
+
+
+def store(log: EventLog, items: Callable[[], Sequence[LogItem]]) -> int:
+    """Append what `items` decides, deciding again when a stream grew meanwhile; the position to read at."""
+    for left in reversed(range(TRIES)):
+        decided = items()
+        if not decided:
+            return log.head()
+        try:
+            return log.append(decided)
+        except ConcurrencyConflict:
+            if not left:
+                raise
+    raise AssertionError

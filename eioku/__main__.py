@@ -1,0 +1,5 @@
+"""`python -m eioku`."""
+
+from eioku.cli import main
+
+main()

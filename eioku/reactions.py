@@ -1,0 +1,197 @@
+"""What the relay role runs: relay, policies, scans, dead letters, reconciler. One process has them, others stand by."""
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+
+from application import faces, policies
+from application.follow import Follower
+from application.gate import pauses
+from application.ports import Recorded
+from application.reconcile import Broker, Reconciler
+from application.scan import Scanner
+from domain.artifacts.envelope import ArtifactBatch
+from domain.errors import ServiceUnavailable
+from eioku import answers, sweep
+from eioku.bootstrap import database_url, now, pictures
+from eioku.pipeline_file import load_plans
+from eioku.settings import Settings
+from infrastructure.event_store.log import CHANNEL, PostgresEventLog
+from infrastructure.nats.advisories import move_advisories
+from infrastructure.nats.cancel import call_off
+from infrastructure.nats.commands import pending_runs, pending_tasks
+from infrastructure.nats.connection import Bus
+from infrastructure.nats.gates import run_gates
+from infrastructure.nats.relay import run_relay
+from infrastructure.nats.streams import declare
+from infrastructure.postgres.connections import connect, connect_async
+from infrastructure.postgres.listen import Listener
+from projectors.task_index import PostgresTaskIndex
+
+log = structlog.get_logger()
+
+LOCK = 0x656F6B75_0002
+"""Advisory lock of the one process that reacts ("eoku", 2)."""
+_STANDBY_S = 1.0
+_STILL_S = 5.0
+
+
+async def run(settings: Settings, event_log: PostgresEventLog, bus: Bus, stop: asyncio.Event) -> None:
+    """React until `stop` is set.
+
+    Raises:
+        ServiceUnavailable: the place was lost, with the Postgres session that held it: start again.
+    """
+    url = database_url(settings)
+    async with _place(url, stop) as lost:
+        if lost is None:
+            return
+        halt = threading.Event()
+        broker = Broker(
+            declare=functools.partial(declare, bus, replicas=settings.nats_replicas),
+            waiting=functools.partial(pending_tasks, bus),
+            unread=functools.partial(pending_runs, bus),
+            call_off=functools.partial(call_off, bus),
+        )
+        reconciler = Reconciler(event_log, broker, open_tasks=functools.partial(_open_tasks, url), clock=now)
+        follower = Follower(
+            policies.FOLLOWER,
+            event_log,
+            functools.partial(
+                policies.react, event_log, clock=now, tasks=PostgresTaskIndex(url), plans=load_plans(settings)
+            ),
+            kinds=policies.TOPICS,
+            park=functools.partial(_park, url, policies.FOLLOWER),
+        )
+        clusterer = Follower(
+            faces.FOLLOWER,
+            event_log,
+            faces.FaceClusterer(event_log, clock=now).react,
+            kinds=faces.KINDS,
+            park=functools.partial(_park, url, faces.FOLLOWER),
+        )
+        sweeper = Follower(
+            sweep.FOLLOWER,
+            event_log,
+            functools.partial(sweep.sweep, event_log, url, pictures(settings)),
+            kinds=sweep.KINDS,
+            park=functools.partial(_park, url, sweep.FOLLOWER),
+        )
+        scanner = Scanner(event_log, clock=now, is_allowed=functools.partial(_is_allowed, settings.media_roots))
+        work = [
+            asyncio.ensure_future(one)
+            for one in (
+                run_relay(event_log, bus, url, stop, deployment=settings.deployment),
+                move_advisories(event_log, bus, stop),
+                reconciler.run(stop),
+                run_gates(event_log, bus, lambda: pauses(event_log, settings.window(), now()), stop),
+                asyncio.to_thread(_waiting, follower.run, url, halt),
+                asyncio.to_thread(_waiting, clusterer.run, url, halt),
+                asyncio.to_thread(_waiting, sweeper.run, url, halt),
+                asyncio.to_thread(_waiting, scanner.run, url, halt),
+                answers.run(url, bus, stop),
+                _stopped_or_lost(stop, lost),
+            )
+        ]
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        halt.set()
+        await asyncio.wait(work)
+        for one in (*done, *work):
+            one.result()  # raises what ended it
+
+
+async def _stopped_or_lost(stop: asyncio.Event, lost: asyncio.Future[str]) -> None:
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((stopped, lost), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if lost.done():
+        raise ServiceUnavailable(f"the Postgres session that held our place is gone: {lost.result()}")
+
+
+def _waiting(
+    run_in_thread: Callable[[Callable[[], object], threading.Event], None], url: str, halt: threading.Event
+) -> None:
+    with Listener(url, CHANNEL) as news:
+        run_in_thread(news.wait, halt)
+
+
+@asynccontextmanager
+async def _place(url: str, stop: asyncio.Event) -> AsyncIterator[asyncio.Future[str] | None]:
+    """Be the one that reacts, on a session that holds the lock; None when stopped before. The future: it is lost."""
+    try:
+        connection = await connect_async(url, application_name="eioku reactions")
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(f"no Postgres: {error}") from error
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    watch: asyncio.Task[None] | None = None
+    try:
+        while not await _has_lock(connection):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _STANDBY_S)
+            if stop.is_set():
+                yield None
+                return
+        watch = asyncio.create_task(_watch(connection, lost))
+        yield lost
+    finally:
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait((watch,))
+        await connection.close()
+
+
+async def _has_lock(connection: AsyncConnection) -> bool:
+    try:
+        row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])).fetchone()
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(f"Postgres is gone: {error}") from error
+    return bool(row and row[0])
+
+
+async def _watch(connection: AsyncConnection, lost: asyncio.Future[str]) -> None:
+    while True:
+        await asyncio.sleep(_STILL_S)
+        try:
+            await connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            lost.set_result(str(error))
+            return
+
+
+def _open_tasks(url: str) -> Collection[UUID]:
+    with connect(url, application_name="eioku reconciler", search_path="read") as connection:
+        return [
+            task_id
+            for (task_id,) in connection.execute("SELECT task_id FROM tasks WHERE status IN ('pending', 'running')")
+        ]
+
+
+def _park(url: str, follower: str, recorded: Recorded, error: Exception) -> None:
+    """Keep it where `eioku projections parked` and the health page show it."""
+    item = recorded.item
+    if isinstance(item, ArtifactBatch):
+        stream_id, version, topic = item.head.run_id, item.last_version, item.head.artifact_type
+    else:
+        stream_id, version, topic = item.originator_id, item.originator_version, item.TOPIC
+    with connect(url, application_name=f"eioku {follower}", search_path="read") as connection:
+        connection.execute(
+            "INSERT INTO parked (projection, position, stream_id, version, topic, error, parked_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
+            (follower, recorded.position, stream_id, version, topic, repr(error)[:2000].replace("\0", "")),
+        )
+
+
+def _is_allowed(roots: Collection[str], path: str) -> bool:
+    """Whether a real path lies under one of the media roots."""
+    folders = [os.path.realpath(root) for root in roots if "://" not in root]
+    return any(Path(path).is_relative_to(folder) for folder in folders)

@@ -1,0 +1,135 @@
+"""Sound out of a file, as the speech models want it."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+import structlog
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from domain.errors import MediaUnreadable
+from infrastructure.media.source import open_media, origin, sound_track
+
+log = structlog.get_logger(__name__)
+
+RATE = 16_000
+"""Samples a second."""
+TOLERANCE = RATE // 20
+"""Samples (50 ms) that timestamps may wander from the sample count before silence is put in or sound dropped."""
+
+Samples = npt.NDArray[np.float32]
+
+
+class Sound(NamedTuple):
+    """A stretch of sound."""
+
+    first: int
+    """Index of its first sample; sample i sounds at i / RATE seconds of the media's clock."""
+    samples: Samples
+    """float32 in [-1, 1], mono, 16 kHz, shape (n,)."""
+
+
+def read_sound(path: Path, *, chunk_s: float = 30.0) -> Iterator[Sound]:
+    """The first sound track in chunks of at most `chunk_s` seconds, one in memory at a time.
+
+    A track that begins late, or has holes, is filled with silence, so that sample indexes are times. Without a sound
+    track, or with an empty one, there are no chunks.
+
+    Raises:
+        MediaMissing: the file is not there.
+        MediaUnreadable: no media, or a sound track of which nothing can be decoded.
+    """
+    size = int(chunk_s * RATE)
+    waiting: list[Samples] = []
+    held = first = 0
+    for piece in _pieces(path):
+        waiting.append(piece)
+        held += len(piece)
+        while held >= size:
+            whole = np.concatenate(waiting)
+            yield Sound(first, whole[:size])
+            first += size
+            waiting, held = [whole[size:]], held - size
+    if held:
+        yield Sound(first, np.concatenate(waiting))
+
+
+class _Damage:
+    packets = 0
+    """That could not be decoded."""
+
+
+def _pieces(path: Path) -> Iterator[Samples]:
+    """Short runs of samples without gaps, from time 0 on."""
+    damage = _Damage()
+    with open_media(path) as container:
+        stream = sound_track(container)
+        if stream is None:
+            return
+        start = origin(container)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        written = decoded = 0
+        for frame in _frames(container, stream, damage):
+            decoded += 1
+            if frame.pts is not None and frame.time_base is not None:
+                # What the resampler still holds is a few samples: within the tolerance.
+                ahead = round((frame.pts * frame.time_base - start) * RATE) - written
+                if ahead < -RATE:
+                    # Recordings that were joined start their clock again: go on where the last one ended.
+                    start += Fraction(ahead, RATE)
+                    ahead = 0
+                for silence in _silence(ahead):
+                    written += len(silence)
+                    yield silence
+                if ahead < -TOLERANCE:
+                    continue
+                # The resampler must not do the same work a second time.
+                frame.pts = None
+            for out in resampler.resample(frame):
+                samples = _samples(out)
+                written += len(samples)
+                yield samples
+        for out in resampler.resample(None) if decoded else ():
+            yield _samples(out)
+        if damage.packets:
+            log.warning("media.damaged_sound", path=str(path), packets=damage.packets)
+            if not decoded:
+                raise MediaUnreadable(
+                    f"nothing of the {stream.codec_context.name} sound of {path} could be decoded"
+                )
+
+
+def _frames(container: InputContainer, stream: AudioStream, damage: _Damage) -> Iterator[AudioFrame]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:
+            damage.packets += 1
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            damage.packets += 1
+            continue
+        yield from frames
+
+
+def _samples(frame: AudioFrame) -> Samples:
+    return np.ascontiguousarray(frame.to_ndarray().reshape(-1), dtype=np.float32)
+
+
+def _silence(count: int) -> Iterator[Samples]:
+    if count <= TOLERANCE:
+        return
+    while count > 0:
+        yield np.zeros(min(count, RATE), np.float32)
+        count -= RATE

@@ -1,0 +1,216 @@
+"""What a file says about itself."""
+
+from collections.abc import Mapping
+from datetime import UTC, tzinfo
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import msgspec
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from domain.artifacts.video_metadata import Hdr, MediaStream
+from domain.errors import MediaUnreadable
+from domain.video import FileFacts
+from infrastructure.media.dates import capture_time
+from infrastructure.media.frames import clockwise
+from infrastructure.media.gps import Place, exif_place, place_in
+from infrastructure.media.source import checked, open_media, picture_track, sound_track
+from infrastructure.media.streams import codec_name, hdr_of, streams_of
+
+PACKETS_TO_FIRST_FRAME = 300
+"""Enough for a group of pictures of 10 s; a picture track that shows nothing in these is broken."""
+_MAKE = ("com.apple.quicktime.make", "make", "com.android.manufacturer", "manufacturer")
+_MODEL = ("com.apple.quicktime.model", "model", "com.android.model")
+_LENS = ("com.apple.quicktime.camera.lens_model", "lens_model", "lens")
+_EXIF_BLOCK, _GPS_BLOCK = 0x8769, 0x8825
+_EXIF_MAKE, _EXIF_MODEL, _EXIF_LENS = 0x010F, 0x0110, 0xA434
+_EXIF_TAKEN = ((0x9003, 0x9011), (0x9004, 0x9012))
+"""(time, its offset from UTC): when it was taken, else when it was digitized."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file says about itself."""
+
+    facts: FileFacts
+    size_bytes: int
+    place: Place | None = None
+    captured_at_source: str | None = None
+    """Which tag gave `facts.file_created_at`."""
+    captured_at_offset_min: int | None = None
+    """Minutes that clocks there were ahead of UTC, when the file says so."""
+    camera_make: str | None = None
+    camera_model: str | None = None
+    lens: str | None = None
+    hdr: Hdr | None = None
+    streams: tuple[MediaStream, ...] = ()
+    audio_channels: int | None = None
+    sample_rate: int | None = None
+    """Hz."""
+
+
+class _Exif(msgspec.Struct, frozen=True, kw_only=True):
+    taken: str | None = None
+    place: Place | None = None
+    make: str | None = None
+    model: str | None = None
+    lens: str | None = None
+
+
+def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Probe:
+    """Read a file's container; decodes at most its first frame.
+
+    `zone` is for capture times that are written without one; `file_name` when the file is a copy under another name.
+
+    Raises:
+        MediaMissing: the file is not there, a folder, or not readable.
+        MediaUnreadable: it is empty, no media, or too broken to show one frame.
+    """
+    size_bytes = checked(path).st_size
+    with open_media(path) as container:
+        picture = picture_track(container)
+        sound = sound_track(container)
+        if picture is None and sound is None:
+            raise MediaUnreadable(f"{path} has neither a picture nor a sound track")
+        tags = _lower(container.metadata)
+        track_tags = [_lower(stream.metadata) for stream in container.streams]
+        duration_ms = _duration_ms(container)
+        sample_rate = sound.codec_context.sample_rate or None if sound is not None else None
+        frame, exif = _first_frame(path, container, picture) if picture is not None else (None, _Exif())
+        every = [tags, *track_tags]
+        captured = capture_time(
+            tags,
+            track_tags=track_tags,
+            exif=exif.taken,
+            file_name=file_name if file_name is not None else path.name,
+            zone=zone,
+        )
+        width, height = _displayed(picture, frame) if picture and frame else (None, None)
+        facts = FileFacts(
+            duration_ms=duration_ms,
+            container=_container_name(container, path),
+            has_video=picture is not None,
+            has_audio=sound is not None,
+            width=width,
+            height=height,
+            rotation=clockwise(frame) if frame is not None else 0,
+            frame_rate=_rate(picture),
+            video_codec=codec_name(picture.codec_context) if picture is not None else None,
+            audio_codec=codec_name(sound.codec_context) if sound is not None else None,
+            bit_rate=container.bit_rate or (size_bytes * 8000 // duration_ms if duration_ms else None),
+            file_created_at=captured.at if captured else None,
+        )
+        return Probe(
+            facts=facts,
+            size_bytes=size_bytes,
+            place=next((place for found in every if (place := place_in(found))), None) or exif.place,
+            captured_at_source=captured.source if captured else None,
+            captured_at_offset_min=captured.offset_min if captured else None,
+            camera_make=_first(every, _MAKE) or exif.make,
+            camera_model=_first(every, _MODEL) or exif.model,
+            lens=_first(every, _LENS) or exif.lens,
+            hdr=hdr_of(picture, frame) if picture and frame else None,
+            streams=streams_of(container),
+            audio_channels=sound.codec_context.channels or None if sound is not None else None,
+            sample_rate=sample_rate,
+        )
+
+
+def duration_ms_of(path: Path) -> int:
+    """How long the file plays, whole milliseconds; raises as `open_media`."""
+    with open_media(path) as container:
+        return _duration_ms(container)
+
+
+def _lower(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key.lower(): value for key, value in tags.items()}
+
+
+def _first(many: list[dict[str, str]], keys: tuple[str, ...]) -> str | None:
+    return next(
+        (value.strip() for tags in many for key in keys if (value := tags.get(key, "")).strip()), None
+    )
+
+
+def _container_name(container: InputContainer, path: Path) -> str:
+    """One name out of FFmpeg's list of aliases: the file's suffix when it is among them."""
+    names = container.format.name.split(",")
+    suffix = path.suffix.lower().lstrip(".")
+    return suffix if suffix in names else names[0]
+
+
+def _rate(picture: VideoStream | None) -> float | None:
+    rate = (picture.average_rate or picture.guessed_rate) if picture is not None else None
+    return round(float(rate), 3) if rate else None
+
+
+def _displayed(picture: VideoStream, frame: VideoFrame) -> tuple[int, int]:
+    """(width, height) in pixels on a screen: pixel shape and rotation applied."""
+    shape = picture.sample_aspect_ratio
+    width, height = round(frame.width * Fraction(shape)) if shape else frame.width, frame.height
+    return (height, width) if clockwise(frame) in {90, 270} else (width, height)
+
+
+def _duration_ms(container: InputContainer) -> int:
+    """Whole milliseconds; files that do not say (recordings that were never closed) are walked through."""
+    if container.duration:
+        return round(container.duration / (av.time_base // 1000))
+    known = [s.duration * s.time_base for s in container.streams if s.duration and s.time_base]
+    if known:
+        return round(max(known) * 1000)
+    first, last = None, Fraction(0)
+    try:
+        for packet in container.demux():
+            if packet.pts is None or packet.stream.type not in {"video", "audio"}:
+                continue
+            start = packet.pts * packet.time_base
+            first = start if first is None else min(first, start)
+            last = max(last, start + (packet.duration or 0) * packet.time_base)
+    except av.FFmpegError:
+        pass  # cut off: what came before counts
+    container.seek(0)
+    return round((last - first) * 1000) if first is not None else 0
+
+
+def _first_frame(path: Path, container: InputContainer, picture: VideoStream) -> tuple[VideoFrame, _Exif]:
+    """The first frame that decodes, and what an MJPEG picture says in its EXIF block."""
+    exif = _Exif()
+    packets = container.demux(picture)
+    for _ in range(PACKETS_TO_FIRST_FRAME):
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):
+            break
+        if picture.codec_context.name == "mjpeg" and packet.size and exif == _Exif():
+            exif = _exif(bytes(packet))
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        if frames and isinstance(frames[0], VideoFrame):
+            return frames[0], exif
+    raise MediaUnreadable(
+        f"{path} has a {picture.codec_context.name} picture track, but no frame of it can be decoded"
+    )
+
+
+def _exif(jpeg: bytes) -> _Exif:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        found = Image.open(BytesIO(jpeg)).getexif()
+        block = found.get_ifd(_EXIF_BLOCK)
+        gps = found.get_ifd(_GPS_BLOCK)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return _Exif()
+    taken = (f"{block[time]}{block.get(offset) or ''}" for time, offset in _EXIF_TAKEN if block.get(time))
+    return _Exif(
+        taken=next(taken, None),
+        place=exif_place(gps),
+        make=str(found.get(_EXIF_MAKE) or "").strip("\0 ") or None,
+        model=str(found.get(_EXIF_MODEL) or "").strip("\0 ") or None,
+        lens=str(block.get(_EXIF_LENS) or "").strip("\0 ") or None,
+    )

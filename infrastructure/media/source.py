@@ -1,0 +1,132 @@
+"""Opening media: clear errors for what is not there or no media, and nothing a file names is ever opened in its stead."""
+
+import os
+import stat
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from domain.errors import MediaMissing, MediaUnreadable
+
+# Only real containers. Playlists (hls, concat, dash) would make FFmpeg open other files and addresses that a media
+# file names; `tty` and the subtitle formats would take any text for media.
+CONTAINERS = (
+    "aac,ac3,aiff,amr,apng,asf,au,avi,caf,dv,eac3,flac,flv,gif,gxf,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,m4a,3gp,3g2,"
+    "mj2,mp3,mpeg,mpegts,mpegvideo,mxf,nut,ogg,rm,vob,vc1,w64,wav,wtv,y4m,yuv4mpegpipe"
+)
+
+
+def checked(path: Path) -> os.stat_result:
+    """The file's stat.
+
+    Raises:
+        MediaMissing: not there, not a regular file, or not readable by this user.
+        MediaUnreadable: it is empty.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise MediaMissing(f"{path} is a folder, not a media file")
+        if not stat.S_ISREG(found.st_mode):
+            raise MediaMissing(f"{path} is not a regular file")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise MediaMissing(f"there is no file {path}") from error
+    except PermissionError as error:
+        raise MediaMissing(f"{path} may not be read by this user; check its permissions") from error
+    except OSError as error:
+        raise MediaMissing(f"{path} cannot be opened: {error.strerror or error}") from error
+    if found.st_size == 0:
+        raise MediaUnreadable(f"{path} is empty (0 bytes)")
+    return found
+
+
+def open_media(path: Path, *, hwaccel: HWAccel | None = None) -> InputContainer:
+    """An open container; use it in a `with`. Pictures are decoded in software unless `hwaccel` says otherwise.
+
+    Raises:
+        MediaMissing: not there, a folder, or not readable by this user.
+        MediaUnreadable: empty, or no media that we know.
+    """
+    checked(path)
+    try:
+        return av.open(
+            f"file:{os.fsdecode(path.absolute())}",
+            options={"format_whitelist": CONTAINERS},
+            metadata_errors="replace",
+            hwaccel=hwaccel,
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaUnreadable(
+            f"{path} is no media file, or its index is missing or cut off: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def picture_track(container: InputContainer) -> VideoStream | None:
+    """The first moving picture; a cover image does not count.
+
+    Raises:
+        MediaUnreadable: there is one, and nothing here decodes its codec.
+    """
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue
+        if _decoder(stream) is None:
+            raise MediaUnreadable(
+                f"the picture of {container.name} is in a codec that FFmpeg does not decode here"
+            )
+        return stream
+    return None
+
+
+def sound_track(container: InputContainer) -> AudioStream | None:
+    """The first sound track that can be decoded."""
+    return next((stream for stream in container.streams.audio if _decoder(stream) is not None), None)
+
+
+def _decoder(stream: Stream) -> object | None:
+    # PyAV's types say there always is one; for codecs it does not know there is none.
+    return stream.codec_context
+
+
+def has_picture(path: Path) -> bool:
+    """Whether there is a moving picture; raises as `open_media`."""
+    with open_media(path) as container:
+        return picture_track(container) is not None
+
+
+def has_sound(path: Path) -> bool:
+    """Whether there is a sound track; raises as `open_media`."""
+    with open_media(path) as container:
+        return sound_track(container) is not None
+
+
+def origin(container: InputContainer) -> Fraction:
+    """Seconds on the container's clock that players call 0:00.
+
+    Transport streams start anywhere. A negative start is the encoder's lead-in, which players drop, so it stays 0.
+    """
+    return Fraction(max(container.start_time or 0, 0), av.time_base)
+
+
+def seek_before(container: InputContainer, stream: Stream, at: Fraction) -> None:
+    """Go to the last key frame of `stream` at or before `at`, seconds on the container's clock; else to the beginning."""
+    try:
+        # In the stream's own ticks and rounded down: FFmpeg rounds to the nearest, which can be the key frame after.
+        container.seek(
+            int(at // (stream.time_base or Fraction(1, av.time_base))), stream=stream, backward=True
+        )
+    except av.FFmpegError:
+        # Formats without an index are read from the beginning.
+        container.seek(0)

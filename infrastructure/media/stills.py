@@ -1,0 +1,84 @@
+"""Small still pictures of a video."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from domain.errors import MediaUnreadable
+from infrastructure.media.frames import Decoding, clockwise, frames_on_screen
+from infrastructure.media.source import open_media, origin, picture_track, seek_before
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]
+"""(width, height) in pixels, as displayed."""
+MOST_FRAMES = 600
+"""Decoded on the way from the key frame before; a file with rarer key frames gives an earlier picture."""
+
+
+def fitted(size: Size, *, width: int | None = None, side: int | None = None) -> Size:
+    """`size` made smaller, never larger, until it is at most `width` wide and its longer side at most `side`."""
+    scale = min(
+        Fraction(1),
+        Fraction(width, size[0]) if width else Fraction(1),
+        Fraction(side, max(size)) if side else Fraction(1),
+    )
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def stills_at(
+    path: Path, times_ms: Sequence[int], size: Size, *, decoding: Decoding | None = None
+) -> Iterator[tuple[int, "Image"]]:
+    """What is on screen at each of `times_ms`, which ascend, in one pass through the file.
+
+    Raises:
+        MediaMissing, MediaUnreadable: no media, or no pictures.
+    """
+    scaler = VideoReformatter()
+    last: tuple[VideoFrame, Image] | None = None
+    for at_ms, frame in frames_on_screen(path, times_ms, decoding=decoding):
+        if last is None or last[0] is not frame:
+            last = frame, _still(frame, scaler, size)
+        yield at_ms, last[1]
+
+
+def still_at(path: Path, at_ms: int, size: Size) -> "Image":
+    """The same picture as `stills_at` gives, found by seeking; raises as it does."""
+    with open_media(path) as container:
+        stream = picture_track(container)
+        if stream is None:
+            raise MediaUnreadable(f"{path} has no picture track")
+        stream.thread_type = "AUTO"
+        start = origin(container)
+        seek_before(container, stream, start + Fraction(at_ms, 1000))
+        best: VideoFrame | None = None
+        try:
+            for number, frame in enumerate(container.decode(stream)):
+                base = frame.time_base
+                late = frame.pts is not None and base and round((frame.pts * base - start) * 1000) > at_ms
+                if best is None or not late:
+                    best = frame
+                if late or number >= MOST_FRAMES:
+                    break
+        except av.FFmpegError as error:
+            if best is None:
+                raise MediaUnreadable(f"{path} cannot be decoded: {error.strerror}") from error
+        if best is None:
+            raise MediaUnreadable(f"{path} has no picture at {at_ms} ms")
+        return _still(best, VideoReformatter(), size)
+
+
+def _still(frame: VideoFrame, scaler: VideoReformatter, size: Size) -> "Image":
+    from PIL import Image
+
+    turn = clockwise(frame)
+    width, height = reversed(size) if turn in {90, 270} else size
+    shaped = scaler.reformat(frame, width, height, "rgb24", interpolation="AREA", threads=1)
+    image = Image.fromarray(shaped.to_ndarray())
+    return image.rotate(-turn, expand=True) if turn else image

@@ -1,0 +1,1 @@
+"""Postgres: connections, pools and waiting for notifications. SQL lives with whoever needs it."""

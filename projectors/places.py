@@ -1,0 +1,49 @@
+"""Read model: what kind of place each frame shows."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import Column, Double, Text
+
+from projectors.timeline import Escaped, Found, TimelineProjection, counts_table, timeline_table, videos_table
+
+
+class _Payload(msgspec.Struct, gc=False):
+    label: str
+    confidence: float
+
+
+class _Classification(Found, gc=False):
+    payload: _Payload
+
+
+class Places(TimelineProjection[_Classification]):
+    """One row for each classified frame, under its best label."""
+
+    name = "places"
+    artifact_type = "place.classification"
+    tables = (
+        timeline_table(
+            name,
+            Column("label", Text(collation="C"), nullable=False),
+            Column("confidence", Double, nullable=False),
+            label="label",
+        ),
+        videos_table(name),
+        counts_table(name),
+    )
+    decoder = msgspec.json.Decoder(list[_Classification])
+    own_columns = ("label", "confidence")
+    has_counts = True
+
+    def lines(self, found: Sequence[_Classification]) -> list[str]:
+        """The rows."""
+        labels = Escaped()
+        return [
+            f"{f.start_ms}\t{f.end_ms}\t{f.artifact_id}\t{labels[f.payload.label]}\t{f.payload.confidence!r}"
+            for f in found
+        ]
+
+    def labels(self, found: Sequence[_Classification]) -> Iterable[str]:
+        """The best labels."""
+        return (f.payload.label for f in found)

@@ -1,0 +1,151 @@
+"""Frames that nobody wants stay undecoded, and nothing else is different."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from infrastructure.media import frames
+from infrastructure.media.economy import LEARNING
+from infrastructure.media.frames import Decoding, decoded_frames, frames_on_screen, sample_frames
+from tests.support import media
+
+COUNT = 240
+BEATS_MS = (200, 500, 3_000)
+H264 = {"bf": "3", "b-pyramid": "normal", "g": "60", "threads": "1", "preset": "veryfast"}
+Make = Callable[[Path], Path]
+
+
+def film(
+    path: Path, *, codec: str = "libx264", options: dict[str, str] | None = None, times_ms: list[int] | None = None, container: str | None = None
+) -> Path:
+    """`COUNT` frames of drifting noise."""
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    with av.open(str(path), "w", format=container, options={"movflags": "faststart"}) as out:
+        video = out.add_stream(codec, rate=25, options=H264 if options is None else options)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        for number in range(COUNT):
+            window = np.ascontiguousarray(noise[number // 4 :][:120, number // 2 :][:, :160])
+            frame = av.VideoFrame.from_ndarray(window, format="rgb24")
+            frame.pts, frame.time_base = times_ms[number] if times_ms else number * 40, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+def uneven(path: Path) -> Path:
+    gaps = np.random.default_rng(2).integers(5, 120, COUNT)
+    return film(path, times_ms=np.cumsum(gaps).tolist())
+
+
+def hevc(path: Path) -> Path:
+    return film(path, codec="libx265", options={"x265-params": "bframes=3:b-pyramid=1:keyint=60:log-level=none:pools=1"})
+
+
+def joined(path: Path) -> Path:
+    """A transport stream whose clock starts again in the middle."""
+    film(path, container="mpegts")
+    path.write_bytes(path.read_bytes() * 2)
+    return path
+
+
+def trimmed(path: Path) -> Path:
+    """A film that an edit list lets begin after its 50th frame: those before are decoded and not shown."""
+    whole = film(path.with_name("whole.mp4"))
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = source.streams.video[0]
+        track = out.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - 50 * 512, packet.dts - 50 * 512, track
+                out.mux(packet)
+    return path
+
+
+def scratched(path: Path) -> Path:
+    return media.scratched(film(path.with_name("whole.mp4")), path, from_ms=4_000, to_ms=4_500)
+
+
+def cut_off(path: Path) -> Path:
+    film(path)
+    path.write_bytes(path.read_bytes()[:-30_000])
+    return path
+
+
+MAKERS: dict[str, Make] = {
+    "h264.mp4": film, "h264.mkv": film, "h264.ts": lambda path: film(path, container="mpegts"), "uneven.mp4": uneven,
+    "hevc.mp4": hevc, "joined.ts": joined, "trimmed.mp4": trimmed,
+}  # fmt: skip
+OTHERS: dict[str, Make] = {
+    "no-b-frames.mp4": lambda path: film(path, options=H264 | {"bf": "0"}),
+    "mpeg4.avi": lambda path: film(path, codec="mpeg4", options={"bf": "2"}),
+    "h264.avi": film,
+    "mjpeg.mov": lambda path: media.clip(path, codec="mjpeg"),
+}
+
+
+def taken(path: Path, every_ms: int, monkeypatch: pytest.MonkeyPatch, *, is_whole: bool) -> tuple[list[tuple[int, Fraction, bytes]], Decoding]:
+    """What a reader gets, and what it is told at the end. `is_whole`: everything is decoded."""
+    with monkeypatch.context() as patch:
+        if is_whole:
+            patch.setattr(frames, "decoded_frames", lambda path, seen, _: decoded_frames(path, seen))
+        decoding = Decoding()
+        found = [(f.index, f.time, f.image.tobytes()) for f in sample_frames(path, every_ms=every_ms, decoding=decoding)]
+        return found, decoding
+
+
+@pytest.fixture
+def came_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The pts of all that decoders have given."""
+    seen: list[int] = []
+    given = frames._frames
+
+    def listened(*args):
+        for frame in given(*args):
+            seen.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(frames, "_frames", listened)
+    return seen
+
+
+@pytest.mark.parametrize("every_ms", BEATS_MS)
+@pytest.mark.parametrize("name", [*MAKERS, *OTHERS])
+def test_who_samples_gets_the_same_as_if_all_was_decoded(tmp_path, monkeypatch, name, every_ms):
+    path = (MAKERS | OTHERS)[name](tmp_path / name)
+    assert taken(path, every_ms, monkeypatch, is_whole=False) == taken(path, every_ms, monkeypatch, is_whole=True)
+
+
+@pytest.mark.parametrize("make", [scratched, cut_off], ids=["scratched", "cut off"])
+def test_damage_is_passed_over_as_ever(tmp_path, monkeypatch, make):
+    path = make(tmp_path / "a.mp4")
+    found, decoding = taken(path, 200, monkeypatch, is_whole=False)
+    whole, of_all = taken(path, 200, monkeypatch, is_whole=True)
+    # The pictures right behind the damage are made up of what was there before, by either way another.
+    assert [frame[:2] for frame in found] == [frame[:2] for frame in whole]
+    assert decoding.damaged == of_all.damaged
+    assert (decoding.end, decoding.is_cut_short) == (of_all.end, of_all.is_cut_short)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "joined.ts"])
+def test_what_nobody_wants_is_not_decoded(tmp_path, came_out, name):
+    path = MAKERS[name](tmp_path / name)
+    list(sample_frames(path, every_ms=500))
+    assert len(came_out) < COUNT - (COUNT - LEARNING) // 3
+    came_out.clear()
+    list(sample_frames(path))
+    assert len(came_out) >= COUNT - 50
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_stills_are_those_of_a_player(tmp_path, came_out, name):
+    path = MAKERS[name](tmp_path / name)
+    times_ms = sorted(np.random.default_rng(3).integers(0, 9_500, 25).tolist())
+    shown = [(at_ms, frame.pts) for at_ms, frame in frames_on_screen(path, times_ms)]
+    begins = [(round(time * 1000), frame.pts) for frame, time in decoded_frames(path, Decoding())]
+    first = begins[0][1]
+    assert shown == [(at, max((b for b in begins if b[0] <= at), default=(0, first))[1]) for at in times_ms]
