@@ -1,7 +1,9 @@
 """The log as the projections of one process follow it: woken together, read and decoded once."""
 
 import threading
+import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -25,6 +27,8 @@ STEP = 20_000
 """Events in one transaction at most: short ones keep the tables' dead rows few, and a restart loses little."""
 _KEPT_BYTES = 32 << 20
 """Decoded events that are kept for the other projections, besides those read last."""
+_KEPT_S = 10.0
+"""How long: all projections at the head have passed them by then, and who has not reads them again."""
 _EVENT_BYTES = 1_000
 """About what an event takes that is not in a batch."""
 _KNOWN = frozenset({*LATEST, *(event.TOPIC for event in EVENT_TYPES)})
@@ -98,6 +102,8 @@ class Lane:
     def __init__(self, source: PostgresEventLog) -> None:
         self._source, self._lock = source, threading.Lock()
         self._kept: list[Stretch] = []
+        self._until_s: deque[float] = deque()
+        """Until when each is kept."""
 
     def read(self, after: int) -> Stretch:
         """What follows `after`; `upto` equals `after` when nothing does."""
@@ -112,9 +118,23 @@ class Lane:
             )
             if entries:
                 self._kept.append(fresh)
+                self._until_s.append(time.monotonic() + _KEPT_S)
                 while sum(kept.size_bytes for kept in self._kept[:-1]) > _KEPT_BYTES:
-                    del self._kept[0]
+                    self._drop()
             return fresh
+
+    def forget(self) -> None:
+        """Drop what has been kept for long enough; another time, when somebody is reading."""
+        if self._lock.acquire(blocking=False):
+            try:
+                while self._until_s and self._until_s[0] < time.monotonic():
+                    self._drop()
+            finally:
+                self._lock.release()
+
+    def _drop(self) -> None:
+        del self._kept[0]
+        self._until_s.popleft()
 
 
 def _size_bytes(entry: Entry) -> int:
@@ -158,6 +178,8 @@ class Feed:
                 with Listener(self._url, CHANNEL) as news:
                     while not stop.is_set():
                         self._note(self._source.head())
+                        self._tail.forget()
+                        self._past.forget()
                         news.wait()
             except (psycopg.OperationalError, ServiceUnavailable) as error:
                 log.warning("feed.database_lost", error=str(error))

@@ -1,6 +1,7 @@
 """Projections follow the log: all of it, each once, also over restarts; waits for a position end."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 from uuid import UUID
@@ -12,6 +13,7 @@ from application.ports import Recorded
 from infrastructure.event_store.log import PostgresEventLog
 from projectors import PROJECTIONS
 from projectors.checkpoint import follower_of
+from projectors.feed import Lane
 from projectors.overview import list_parked, list_projections, retry_parked
 from projectors.scans import Scans
 from projectors.videos import Videos
@@ -76,6 +78,15 @@ def test_the_log_is_read_once_for_all_projections(
     database: str, log: PostgresEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     History(log, seed=3, batch=200).play(300)
+    read = rows_read(monkeypatch)
+    with following(database):
+        reached(database, log.head())
+
+    assert sum(read) < 2 * len(log.read(0, limit=10**6))
+
+
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each read of the log gives from now on."""
     read: list[int] = []
     original = PostgresEventLog.read_rows
 
@@ -85,10 +96,26 @@ def test_the_log_is_read_once_for_all_projections(
         return rows
 
     monkeypatch.setattr(PostgresEventLog, "read_rows", counting)
-    with following(database):
-        reached(database, log.head())
+    return read
 
-    assert sum(read) < 2 * len(log.read(0, limit=10**6))
+
+def test_what_was_read_is_kept_for_a_short_time_and_then_read_again(
+    log: PostgresEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    History(log, seed=3).play(20)
+    read = rows_read(monkeypatch)
+    lane = Lane(log)
+    first = lane.read(0)
+    lane.forget()
+    second = lane.read(0)
+    assert (second.entries, len(read)) == (first.entries, 1)
+
+    later_s = time.monotonic() + 60
+    monkeypatch.setattr("time.monotonic", lambda: later_s)
+    lane.forget()
+    third = lane.read(0)
+
+    assert (third.entries, third.upto, len(read)) == (first.entries, first.upto, 2)
 
 
 def test_one_process_has_a_projection_and_another_takes_over(database: str, log: PostgresEventLog) -> None:
