@@ -10,9 +10,9 @@ from application.handle import store
 from application.policies import pipeline_task, present_task
 from application.ports import EventLog, LogItem
 from domain import task, video
-from domain.errors import InvalidParameter, TaskActive, VideoNotFound
+from domain.errors import TaskActive, VideoNotFound
 from domain.event import Meta
-from domain.pipeline import MOST_CONFIG_BYTES, config_hash, full_config
+from domain.pipeline import config_hash, full_config
 from domain.task import Priority, TaskEvent, task_id_of
 
 
@@ -40,13 +40,11 @@ def request_task(
     Asked again under the correlation id of the request that made the open task, the answer is that task.
 
     Raises:
-        InvalidParameter: unknown task type or profile, or too large a config.
+        InvalidParameter: unknown task type or profile, or a config that cannot be.
         VideoNotFound: not there, deleted, or another tenant's.
         TaskActive: the same type, profile, language and config is pending or running.
     """
     chosen, full = full_config(task_type, profile, config)
-    if len(msgspec.json.encode(full)) > MOST_CONFIG_BYTES:
-        raise InvalidParameter("config", f"has more than {MOST_CONFIG_BYTES} bytes")
     hashed = config_hash(task_type, full, language)
     asked = video_id
 

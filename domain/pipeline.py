@@ -163,13 +163,30 @@ def full_config(
     """(profile, all parameters): the profile's, with the request's own laid over them.
 
     Raises:
-        InvalidParameter: unknown task type or profile.
+        InvalidParameter: unknown task type or profile; too large a config, or a parameter of the wrong type. Ranges, and
+            parameters that no profile sets, are the producer's to check.
     """
     kind = task_type(name)
     chosen = profile or DEFAULT_PROFILE
     if chosen not in kind.profiles:
         raise InvalidParameter("profile", f"{chosen!r} is none of {', '.join(kind.profiles)}")
-    return chosen, {**kind.profiles[chosen], **(config or {})}
+    usual = kind.profiles[chosen]
+    for key, value in (config or {}).items():
+        if key in usual and not _is_like(value, usual[key]):
+            raise InvalidParameter(f"config.{key}", f"{value!r} cannot be; {chosen} has {usual[key]!r}")
+    full = {**usual, **(config or {})}
+    if len(msgspec.json.encode(full)) > MOST_CONFIG_BYTES:
+        raise InvalidParameter("config", f"has more than {MOST_CONFIG_BYTES} bytes")
+    return chosen, full
+
+
+def _is_like(value: object, usual: object) -> bool:
+    """Whether it is of the same type; a whole number may stand for another number."""
+    if isinstance(value, bool) or isinstance(usual, bool):
+        return isinstance(value, bool) and isinstance(usual, bool)
+    if isinstance(usual, int):
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return isinstance(value, (int, float) if isinstance(usual, float) else type(usual))
 
 
 def config_hash(name: str, config: Mapping[str, Any], language: str | None) -> str:

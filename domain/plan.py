@@ -9,7 +9,7 @@ import msgspec
 
 from domain.artifacts.fields import Language
 from domain.errors import InvalidParameter
-from domain.pipeline import BY_NAME, DEFAULT_PIPELINE, MOST_CONFIG_BYTES, full_config
+from domain.pipeline import BY_NAME, DEFAULT_PIPELINE, full_config
 
 Place = tuple[str | int, ...]
 """Keys and places in arrays that lead to a value of the file."""
@@ -124,11 +124,9 @@ def _step(task_type: str, values: Any, base: Step, place: Place) -> Step:
         key = next((name for name in values if f"$.{name}" in str(error)), "language")
         raise PlanError((*place, key), f"{values[key]!r} cannot be: {error}") from error
     try:
-        _, config = full_config(task_type, step.profile, step.config)
+        full_config(task_type, step.profile, step.config)
     except InvalidParameter as error:
-        raise PlanError((*place, error.parameter), error.reason) from error
-    if len(msgspec.json.encode(config)) > MOST_CONFIG_BYTES:
-        raise PlanError((*place, "config"), f"has more than {MOST_CONFIG_BYTES} bytes")
+        raise PlanError((*place, *error.parameter.split(".")), error.reason) from error
     return step
 
 

@@ -182,6 +182,12 @@ def test_a_wrong_condition_points_at_the_word(api, where, says):
 
 
 def test_a_wrong_re_run_is_refused_by_name(api):
-    for body, name in (({"where": "misssing"}, "where"), ({"task_type": "orc"}, "task_type"), ({"profile": "best"}, "profile")):
+    for body, name in (
+        ({"where": "misssing"}, "where"),
+        ({"task_type": "orc"}, "task_type"),
+        ({"profile": "best"}, "profile"),
+        ({"config": {"every_ms": "soon"}}, "config.every_ms"),
+        ({"config": {"x": "y" * 5000}}, "config"),
+    ):
         answer = api.post("/v1/rerun", json={"task_type": "ocr", **body})
         assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, name)

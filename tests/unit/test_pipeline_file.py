@@ -135,6 +135,7 @@ def test_the_pipelines_open_task_is_the_same_only_when_it_is():
             "line 4, for.0.task.ocr.profil: 'profil' is not known here; did you mean profile?",
         ),
         (f'[task.ocr]\nconfig = {{ a = "{"x" * 2_000}" }}', "line 2, task.ocr.config: has more than 2000 bytes"),
+        ('[task.ocr.config]\nevery_ms = "soon"', "line 2, task.ocr.config.every_ms: 'soon' cannot be; balanced has 2000"),
         ("run = [", "end of document"),
     ],
 )
