@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infrastructure.media import frames
-from infrastructure.media.economy import LEARNING
+from infrastructure.media.economy import LEARNING, MOST_AHEAD, Economy, _begins_anew, _units
 from infrastructure.media.frames import Decoding, decoded_frames, frames_on_screen, sample_frames
 from tests.support import media
 
@@ -42,8 +42,22 @@ def uneven(path: Path) -> Path:
     return film(path, times_ms=np.cumsum(gaps).tolist())
 
 
-def hevc(path: Path) -> Path:
-    return film(path, codec="libx265", options={"x265-params": "bframes=3:b-pyramid=1:keyint=60:log-level=none:pools=1"})
+def phone(path: Path, **given: str) -> Path:
+    """As phones record: no B-frames, a fresh start a second."""
+    return film(path, options=H264 | {"bf": "0", "g": "25"}, **given)
+
+
+def hevc(path: Path, structure: str = "keyint=60") -> Path:
+    """`open-gop` is what x265 does by itself: frames before a key frame are made from it and from what was before."""
+    return film(path, codec="libx265", options={"x265-params": f"bframes=3:b-pyramid=1:{structure}:log-level=none:pools=1"})
+
+
+def closed_hevc(path: Path) -> Path:
+    return hevc(path, "keyint=25:open-gop=0")
+
+
+def open_h264(path: Path) -> Path:
+    return film(path, options=H264 | {"g": "25", "x264-params": "open-gop=1"})
 
 
 def joined(path: Path) -> Path:
@@ -78,7 +92,9 @@ def cut_off(path: Path) -> Path:
 
 MAKERS: dict[str, Make] = {
     "h264.mp4": film, "h264.mkv": film, "h264.ts": lambda path: film(path, container="mpegts"), "uneven.mp4": uneven,
-    "hevc.mp4": hevc, "joined.ts": joined, "trimmed.mp4": trimmed,
+    "hevc.mp4": hevc, "joined.ts": joined, "trimmed.mp4": trimmed, "phone.mp4": phone, "phone.mkv": phone,
+    "phone.ts": lambda path: phone(path, container="mpegts"), "closed-hevc.mp4": closed_hevc, "closed-hevc.mkv": closed_hevc,
+    "open-h264.mp4": open_h264,
 }  # fmt: skip
 OTHERS: dict[str, Make] = {
     "no-b-frames.mp4": lambda path: film(path, options=H264 | {"bf": "0"}),
@@ -113,11 +129,11 @@ def came_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return seen
 
 
-@pytest.mark.parametrize("every_ms", BEATS_MS)
 @pytest.mark.parametrize("name", [*MAKERS, *OTHERS])
-def test_who_samples_gets_the_same_as_if_all_was_decoded(tmp_path, monkeypatch, name, every_ms):
+def test_who_samples_gets_the_same_as_if_all_was_decoded(tmp_path, monkeypatch, name):
     path = (MAKERS | OTHERS)[name](tmp_path / name)
-    assert taken(path, every_ms, monkeypatch, is_whole=False) == taken(path, every_ms, monkeypatch, is_whole=True)
+    for every_ms in BEATS_MS:
+        assert taken(path, every_ms, monkeypatch, is_whole=False) == taken(path, every_ms, monkeypatch, is_whole=True)
 
 
 @pytest.mark.parametrize("make", [scratched, cut_off], ids=["scratched", "cut off"])
@@ -149,3 +165,47 @@ def test_stills_are_those_of_a_player(tmp_path, came_out, name):
     begins = [(round(time * 1000), frame.pts) for frame, time in decoded_frames(path, Decoding())]
     first = begins[0][1]
     assert shown == [(at, max((b for b in begins if b[0] <= at), default=(0, first))[1]) for at in times_ms]
+
+
+STARTING_ANEW = [name for name in MAKERS if name.startswith(("phone", "closed"))]
+
+
+@pytest.mark.parametrize("name", STARTING_ANEW)
+def test_what_lies_before_a_fresh_start_is_not_decoded(tmp_path, came_out, name):
+    path = MAKERS[name](tmp_path / name)
+    assert [at_ms for at_ms, _ in frames_on_screen(path, [5_000, 9_000])] == [5_000, 9_000]
+    assert len(came_out) < LEARNING + 30
+
+
+def test_what_waits_for_a_fresh_start_is_bounded(tmp_path, monkeypatch, came_out):
+    path = film(tmp_path / "long.mp4", options=H264 | {"bf": "0", "g": "1000"})
+    waiting = []
+    take = Economy._take
+    monkeypatch.setattr(Economy, "_take", lambda self, ahead: waiting.append(len(ahead)) or take(self, ahead))
+    monkeypatch.setattr("infrastructure.media.economy.MOST_HELD", 20)
+    list(frames_on_screen(path, [9_000]))
+    assert max(waiting) <= 20 + MOST_AHEAD
+    assert len(came_out) > 200
+    waiting.clear()
+    monkeypatch.setattr("infrastructure.media.economy.MOST_HELD_BYTES", 0)
+    list(frames_on_screen(path, [9_000]))
+    assert max(waiting) <= MOST_AHEAD
+
+
+def test_a_fresh_start_is_told_from_a_mere_key_frame(tmp_path):
+    found = {}
+    for name in ("phone.mp4", "phone.ts", "closed-hevc.mkv", "open-h264.mp4", "hevc.mp4"):
+        with av.open(str(MAKERS[name](tmp_path / name))) as container:
+            stream = container.streams.video[0]
+            keys = [packet for packet in container.demux(stream) if packet.is_keyframe]
+            found[name] = sum(_begins_anew(packet, stream.codec_context) for packet in keys), len(keys)
+    assert found["phone.mp4"] == found["phone.ts"] == (10, 10)
+    assert found["closed-hevc.mkv"][0] == found["closed-hevc.mkv"][1] >= 9
+    assert found["open-h264.mp4"][0] < found["open-h264.mp4"][1]
+    assert found["hevc.mp4"][0] < found["hevc.mp4"][1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 4])
+def test_any_bytes_are_looked_through_to_an_end(size):
+    for data in (b"", b"\0", b"\0\0\1", b"\0" * 50, b"\xff" * 50, b"\0\0\1\0\0\1e", bytes(range(256))):
+        assert len(list(_units(data, size))) <= len(data)
