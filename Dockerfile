@@ -16,10 +16,10 @@ ARG LOCK=requirements/core.txt
 # The libraries in a layer of their own: a change of our code does not bring them again.
 COPY --chown=eioku Makefile ./
 COPY --chown=eioku requirements requirements
-RUN make PYTHON=python3.11 LOCK=$LOCK .venv/.locked
+RUN make PYTHON=python3.11 LOCK="$LOCK" .venv/.locked
 
 COPY --chown=eioku . .
-RUN make PYTHON=python3.11 LOCK=$LOCK install
+RUN make PYTHON=python3.11 LOCK="$LOCK" install
 
 ENV PATH=/app/.venv/bin:$PATH \
     EIOKU_DATA=/data \

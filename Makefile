@@ -2,7 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK ?= requirements/all.txt
+# With an NVIDIA driver here, what speech needs besides to run on the card.
+CARD := $(wildcard /dev/nvidiactl)
+LOCK ?= requirements/all.txt $(if $(CARD),requirements/cuda.txt)
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
@@ -68,6 +70,7 @@ lock: $(LOCKED) ## resolve pyproject.toml into requirements/ anew: everything, t
 	$(COMPILE) -c requirements/all.txt --extra media --extra scenes --extra faces -o requirements/light.txt
 	$(COMPILE) -c requirements/all.txt --extra media --extra asr -o requirements/asr.txt
 	$(COMPILE) -c requirements/all.txt --extra media --extra ocr -o requirements/ocr.txt
+	echo 'nvidia-cublas-cu12>=12.4' | $(BIN)/uv pip compile --quiet - --python-version 3.11 -o requirements/cuda.txt
 	$(COMPILE) -c requirements/all.txt --extra media --extra yolo --extra embed -o requirements/torch.txt
 
 clean: ## remove the environment and what tools left behind

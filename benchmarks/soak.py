@@ -50,7 +50,8 @@ def main() -> int:
         folder = Path(scratch)
         folder.chmod(0o755)
         begin = time.process_time()
-        first = clips.long_film(folder / "first.mp4", seconds=given.warm_up * 60)
+        # Told once more: the same film again would be a duplicate, and nothing would be done.
+        first = clips.long_film(folder / "first.mp4", seconds=given.warm_up * 60 + clips.STORY_S)
         film = clips.long_film(folder / "film.mp4", seconds=given.minutes * 60)
         print(f"{film.stat().st_size / 1e6:.0f} MB of film made in {time.process_time() - begin:.0f} CPU-s", flush=True)
         with program.running(folder) as (_, client), Sampler() as sampler:

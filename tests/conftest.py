@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -166,6 +167,16 @@ def places_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.places import write_checkpoint
 
     return write_checkpoint(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture(scope="session")
+def detector_checkpoint(shared_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YOLOv8n as a .pt, which runs on a GPU and in batches; it is the exported one but for what 8 bits lost."""
+    path = tmp_path_factory.mktemp("detector") / "yolov8n.pt"
+    exported = shared_media / "models/yolov8n_fiq.tflite"
+    command = [sys.executable, "-m", "tests.support.detector", str(exported), str(path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import structlog
 
 from domain.artifacts.transcript_segment import TranscriptSegmentV1
@@ -13,6 +14,7 @@ from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.audio import RATE, Sound, read_sound
 from infrastructure.media.probe import duration_ms_of
 from infrastructure.media.source import has_sound
+from workers.cublas import WHEEL, load_cublas
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
 from workers.memory import CPU
@@ -203,8 +205,13 @@ class Transcription(Shareable):
             raise ModelUnavailable(
                 f"faster-whisper is not installed ({error})", "pip install 'eioku[asr]'"
             ) from error
-        has_gpu = self._gpu_works and models.device != CPU and ctranslate2.get_cuda_device_count() > 0
-        device = chosen_device(models, has_gpu=has_gpu, who="CTranslate2")
+        has_gpu = (
+            self._gpu_works
+            and models.device != CPU
+            and ctranslate2.get_cuda_device_count() > 0
+            and load_cublas()
+        )
+        device = chosen_device(models, has_gpu=has_gpu, who="CTranslate2", or_else=f"Install {WHEEL}. ")
         loadable = Loadable(
             found.name,
             found.identity,
@@ -217,7 +224,7 @@ class Transcription(Shareable):
         except RuntimeError as error:
             if device == CPU or models.device != "auto":
                 raise _broken(found, error) from error
-            # A GPU whose cuBLAS or cuDNN does not fit is no reason to do without a transcript.
+            # A GPU or a cuBLAS that does not fit is no reason to do without a transcript.
             log.warning("transcription.gpu_unusable", error=str(error))
         try:
             lease = LEASES.lease(loadable, CPU, models)
@@ -273,7 +280,7 @@ def _kind_of(device: str) -> str:
 def _load(found: FoundModel, device: str, threads: int) -> "WhisperModel":
     from faster_whisper import WhisperModel
 
-    return WhisperModel(
+    model = WhisperModel(
         str(found.path),
         device="cpu" if device == CPU else "cuda",
         # float16 is what GPUs are fast at; int8 halves the time on CPUs.
@@ -282,6 +289,10 @@ def _load(found: FoundModel, device: str, threads: int) -> "WhisperModel":
         num_workers=1,
         local_files_only=True,
     )
+    if device != CPU:
+        # A card that it cannot compute on shows at the first use: let that be now.
+        model.encode(np.zeros((model.model.n_mels, model.feature_extractor.nb_max_frames), np.float32))
+    return model
 
 
 def _language(job: Job) -> str | None:

@@ -53,6 +53,7 @@ memory_of = memory.memory_of
 for loading in (too_small, unusable):
     with (
         mock.patch.object(ctranslate2, "get_cuda_device_count", return_value=1),
+        mock.patch.object(transcription, "load_cublas", return_value=True),
         mock.patch.object(transcription, "_load", loading),
         mock.patch.object(transcription, "LEASES", transcription.LEASES.__class__()),
         mock.patch.object(memory, "memory_of", lambda d: memory_of(d) if d == "cpu" else Memory(0, 1 << 33)),

@@ -38,6 +38,12 @@ NOBODY = (
 )
 
 
+@pytest.fixture(params=["exported", "checkpoint"])
+def detector(request: pytest.FixtureRequest, shared_media: Path, detector_checkpoint: Path) -> Path:
+    """The same weights, as a CPU takes them and as a GPU does."""
+    return shared_media / "models/yolov8n_fiq.tflite" if request.param == "exported" else detector_checkpoint
+
+
 def within(time_ms: int, intervals: tuple[tuple[int, int], ...]) -> bool:
     return any(start <= time_ms <= end for start, end in intervals)
 
@@ -87,11 +93,13 @@ def test_what_the_demo_films_say_is_heard_in_time(asr: Family, demo_films) -> No
 
 
 @pytest.mark.ml_torch
-def test_people_are_seen_when_there_are_any_and_never_else(torch_family: Family, shared_media: Path) -> None:
+def test_people_are_seen_when_there_are_any_and_never_else(
+    torch_family: Family, shared_media: Path, detector: Path
+) -> None:
     made = torch_family(
         "object_detection",
         shared_media / "media/one-by-one-person-detection.mp4",
-        models=_detector(shared_media),
+        models=ModelPlaces(is_offline=True, detector_weights=detector),
         config={"every_ms": 1000},
     )
     seen = {start for start, payload in detections(made) if payload["label"] == "person"}
@@ -104,12 +112,12 @@ def test_people_are_seen_when_there_are_any_and_never_else(torch_family: Family,
 
 
 @pytest.mark.ml_torch
-def test_the_bus_and_three_people_are_seen(torch_family: Family, shared_media: Path, tmp_path: Path) -> None:
+def test_the_bus_and_three_people_are_seen(torch_family: Family, detector: Path, tmp_path: Path) -> None:
     spec = find_spec("ultralytics")
     assert spec is not None
     assert spec.origin is not None
     film = media.film_of(tmp_path / "bus.mp4", Path(spec.origin).parent / "assets/bus.jpg", seconds=0.5)
-    made = torch_family("object_detection", film, models=_detector(shared_media))
+    made = torch_family("object_detection", film, models=ModelPlaces(is_offline=True, detector_weights=detector))
     labels = [payload["label"] for start, payload in detections(made) if start == 0]
     assert labels.count("bus") == 1
     assert labels.count("person") >= 3
