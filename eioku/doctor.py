@@ -15,7 +15,7 @@ from domain.errors import ServiceUnavailable
 from domain.pipeline import BY_NAME
 from eioku.settings import Settings, masked, unknown_variables
 from infrastructure.devices import VISIBLE, installed_gpus, visible_gpus
-from workers.cublas import WHEEL, load_cublas
+from workers.cublas import WHEEL, cublas_problem
 
 if TYPE_CHECKING:
     from workers.proof import Proof
@@ -182,13 +182,10 @@ def _gpu(settings: Settings) -> Iterator[Finding]:
     for gpu in installed:
         text = f"{gpu.name}, {gpu.used_bytes >> 20} of {gpu.total_bytes >> 20} MiB in use, {gpu.uuid}"
         yield Finding(topic="gpu", level="ok", text=f"{text} (EIOKU_DEVICE={settings.device})")
-    if importlib.util.find_spec("ctranslate2") and not load_cublas():
-        yield Finding(
-            topic="gpu",
-            level="note",
-            text="cuBLAS 12 is not here: speech runs on the CPU",
-            remedy=f"pip install {WHEEL}",
-        )
+    is_asked_for = settings.device != "cpu" and importlib.util.find_spec("ctranslate2") is not None
+    if is_asked_for and (problem := cublas_problem()) is not None:
+        text = f"speech does not run on the GPU: {problem}"
+        yield Finding(topic="gpu", level="note", text=text, remedy=f"pip install {WHEEL}")
     if len(visible := visible_gpus(installed)) < len(installed):
         tokens = ", ".join(one.token for one in visible) or "none"
         yield Finding(topic="gpu", level="note", text=f"{VISIBLE} leaves of them: {tokens}")

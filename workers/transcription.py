@@ -14,7 +14,7 @@ from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.audio import RATE, Sound, read_sound
 from infrastructure.media.probe import duration_ms_of
 from infrastructure.media.source import has_sound
-from workers.cublas import WHEEL, load_cublas
+from workers.cublas import WHEEL, cublas_problem
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
 from workers.memory import CPU
@@ -199,19 +199,12 @@ class Transcription(Shareable):
 
     def _lease(self, found: FoundModel, models: ModelPlaces) -> "Lease[WhisperModel]":
         try:
-            import ctranslate2
             import faster_whisper  # noqa: F401 — its imports are not part of the model's size
         except ImportError as error:
             raise ModelUnavailable(
                 f"faster-whisper is not installed ({error})", "pip install 'eioku[asr]'"
             ) from error
-        has_gpu = (
-            self._gpu_works
-            and models.device != CPU
-            and ctranslate2.get_cuda_device_count() > 0
-            and load_cublas()
-        )
-        device = chosen_device(models, has_gpu=has_gpu, who="CTranslate2", or_else=f"Install {WHEEL}. ")
+        device = self._device(models)
         loadable = Loadable(
             found.name,
             found.identity,
@@ -223,19 +216,36 @@ class Transcription(Shareable):
             return LEASES.lease(loadable, device, models)
         except RuntimeError as error:
             if device == CPU or models.device != "auto":
-                raise _broken(found, error) from error
+                raise _broken(found, error, device) from error
             # A GPU or a cuBLAS that does not fit is no reason to do without a transcript.
             log.warning("transcription.gpu_unusable", error=str(error))
         try:
             lease = LEASES.lease(loadable, CPU, models)
         except RuntimeError as error:
-            raise _broken(found, error) from error
+            raise _broken(found, error, CPU) from error
         self._gpu_works = False  # it was not the model
         return lease
 
 
-def _broken(found: FoundModel, error: Exception) -> ModelUnavailable:
-    return ModelUnavailable(f"{found.path} does not load: {error}", "Fetch the model again")
+    def _device(self, models: ModelPlaces) -> str:
+        """Where to run; raises ModelUnavailable."""
+        import ctranslate2
+
+        has_gpu = self._gpu_works and models.device != CPU and ctranslate2.get_cuda_device_count() > 0
+        if has_gpu and (problem := cublas_problem()) is not None:
+            if models.device != "auto":
+                raise ModelUnavailable(
+                    f"speech does not run on the GPU: {problem}", f"pip install {WHEEL}, or set EIOKU_DEVICE to auto"
+                )
+            log.warning("transcription.gpu_unusable", error=problem, remedy=f"pip install {WHEEL}")
+            self._gpu_works = has_gpu = False
+        return chosen_device(models, has_gpu=has_gpu, who="CTranslate2")
+
+
+def _broken(found: FoundModel, error: Exception, device: str) -> ModelUnavailable:
+    or_else = "" if device == CPU else ", or set EIOKU_DEVICE to auto"
+    return ModelUnavailable(f"{found.path} does not load onto {device}: {error}", f"Fetch the model again{or_else}")
+
 
 class _Progress:
     """How much of the media has been heard, by whomever."""

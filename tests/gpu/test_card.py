@@ -147,7 +147,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, detector_checkpoint: Path) ->
     command = [sys.executable, "-m", "tests.support.card", str(folder), str(detector_checkpoint)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    return msgspec.json.decode(done.stdout, type=Seen)
+    return msgspec.json.decode((folder / "seen.json").read_bytes(), type=Seen)
 
 
 def test_a_model_that_needs_the_room_of_another_gets_it(seen: Seen) -> None:

@@ -53,11 +53,18 @@ memory_of = memory.memory_of
 for loading in (too_small, unusable):
     with (
         mock.patch.object(ctranslate2, "get_cuda_device_count", return_value=1),
-        mock.patch.object(transcription, "load_cublas", return_value=True),
+        mock.patch.object(transcription, "cublas_problem", return_value=None),
         mock.patch.object(transcription, "_load", loading),
         mock.patch.object(transcription, "LEASES", transcription.LEASES.__class__()),
         mock.patch.object(memory, "memory_of", lambda d: memory_of(d) if d == "cpu" else Memory(0, 1 << 33)),
     ):
+        made.append(make(transcription.Transcription(), wish))
+for device in ("auto", "cuda"):
+    with (
+        mock.patch.object(ctranslate2, "get_cuda_device_count", return_value=1),
+        mock.patch.object(transcription, "cublas_problem", return_value="libcublas.so.12: no such file"),
+    ):
+        wish.models = ModelPlaces(is_offline=True, device=device)
         made.append(make(transcription.Transcription(), wish))
 Path(sys.argv[2]).write_bytes(msgspec.json.encode(made))
 """
@@ -140,9 +147,13 @@ def test_speech_is_heard_on_the_cpu_when_the_gpu_is_too_small_or_lacks_a_library
     command = [sys.executable, "-c", SPEECH, str(shared_media / "media/jfk.flac"), str(tmp_path / "made.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    on_cpu, too_small, unusable = msgspec.json.decode((tmp_path / "made.json").read_bytes(), type=list[Made])
+    on_cpu, too_small, unusable, without_cublas, refused = msgspec.json.decode((tmp_path / "made.json").read_bytes(), type=list[Made])
     assert len(on_cpu.words()) == 22
-    assert unusable.found == on_cpu.found
+    assert unusable.found == without_cublas.found == on_cpu.found
+    assert (refused.error, refused.message) == (
+        "ModelUnavailable",
+        "speech does not run on the GPU: libcublas.so.12: no such file. pip install nvidia-cublas-cu12, or set EIOKU_DEVICE to auto",
+    )
     # It began in batches, which hear the same words by another way (ADR-0019).
     assert [word["word"] for word in too_small.words()] == [word["word"] for word in on_cpu.words()]
     assert (too_small.description.device, unusable.description.device) == ("cuda:0", "cpu")

@@ -122,9 +122,9 @@ def test_the_doctor_tells_the_cards_and_which_are_left(monkeypatch: pytest.Monke
         return [finding.text for finding in _gpu(Settings())]
 
     monkeypatch.setattr("eioku.doctor.installed_gpus", lambda: THREE)
-    monkeypatch.setattr("eioku.doctor.load_cublas", lambda: False)
-    assert told()[-1] == "cuBLAS 12 is not here: speech runs on the CPU"
-    monkeypatch.setattr("eioku.doctor.load_cublas", lambda: True)
+    monkeypatch.setattr("eioku.doctor.cublas_problem", lambda: "libcublas.so.12: no such file")
+    assert told()[-1] == "speech does not run on the GPU: libcublas.so.12: no such file"
+    monkeypatch.setattr("eioku.doctor.cublas_problem", lambda: None)
     assert [text.split(",")[0] for text in told()] == ["NVIDIA L4"] * 3
     monkeypatch.setenv(VISIBLE, "1")
     assert told()[-1] == "CUDA_VISIBLE_DEVICES leaves of them: 1"
