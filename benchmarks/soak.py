@@ -143,8 +143,10 @@ def _show_memory(processes: list[Process], began_s: float, ended_s: float) -> li
             process.name, rest, rested, _change(rest, rested), start, end, _change(start, end) if works else "",
             max(sample.size_mb for sample in seen), _slope(seen), process.peak_mb, "" if is_flat else "NOT FLAT",
         ))  # fmt: skip
-    if rows:
-        rows.append(("all together", *together, _change(*together), *[""] * 7))
+    if not rows:
+        print("the film was too short to say anything about memory")
+        return ["all"]
+    rows.append(("all together", *together, _change(*together), *[""] * 7))
     stand.show(
         f"memory, MB (goal: within {_FLAT:.0%}, at rest and where one works all the time; Postgres' shared buffers not counted)",
         ("process", "before", "after", "", "at the start", "at the end", "", "most", "MB/h", "VmHWM", ""),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from application.scan import video_files
+from application.scan import ENDINGS, video_files
 from domain.errors import EiokuError
 from domain.scan import ScanProblem
 from domain.video import video_id_of
@@ -57,7 +57,8 @@ def run(settings: Settings, paths: Sequence[Path], about: Mapping[str, Any], *, 
     else:
         show_table(("file", "video id", "state", "notes"), [(f.path, f.video_id, f.status, _notes(f)) for f in files])
     if not files:
-        console.say("No videos there.")
+        endings = ", ".join(ENDINGS)
+        console.say(f"No videos there: in a folder, files count that end in {endings}. Name others one by one.")
     return 1 if not files or any(file.is_bad for file in files) else 0
 
 

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from eioku.client import Client
-from eioku.console import clock, show_json, show_table, span, speed_of
+from eioku.console import Console, clock, show_json, show_table, span, speed_of
 from eioku.settings import Settings
 
 _MARK = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
@@ -115,6 +115,7 @@ def jump(client: Client, query: dict[str, Any], *, as_json: bool) -> bool:
 
 def _hits(hits: list[tuple[str, dict[str, Any]]]) -> None:
     if not hits:
+        Console().say("Nothing found.")
         return
     show_table(
         ("kind", "captured", "video", "at", "what", "video id"),

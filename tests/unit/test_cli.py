@@ -127,7 +127,8 @@ def test_jump_prints_a_table_or_clean_json_and_tells_when_nothing_is_there(api):
     assert json.loads(clean.stdout)["results"] == [hit]
     assert Api.seen[-1][2]["query"] == ["two words"]
     Api.answers["/v1/jump/global"] = (200, {"results": [], "has_more": False})
-    assert runner.invoke(cli, ["search", "x", "--api-url", api]).exit_code == 3
+    nothing = runner.invoke(cli, ["search", "x", "--api-url", api])
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (3, "", "Nothing found.\n")
 
 
 def test_every_flag_is_a_variable_too(api):
