@@ -23,7 +23,7 @@ from infrastructure.media.hardware import HARDWARE
 from infrastructure.media.shared_frames import LOOK_S, SharedFrames
 from infrastructure.media.source import checked
 from infrastructure.media.source_cache import localised
-from workers.memory import keep_for_the_next
+from workers.memory import give_back, keep_for_the_next
 from workers.producer import Found, Job, Knowing, ModelPlaces, Producer
 from workers.protocol import (
     MOST_TOGETHER,
@@ -48,6 +48,8 @@ logger = structlog.get_logger()
 MOST_ITEMS = 1_000
 MOST_BYTES = 256 * 1024
 """Of JSON, so less when compressed: the ingester and the projectors take a batch in one step."""
+IDLE_S = 5.0
+"""Without a job for so long, what libraries keep for the next one goes back to the system (ADR-0025)."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -96,6 +98,8 @@ def compute(
     one_at_a_time = len(wires) <= MOST_TOGETHER
     while True:
         try:
+            if not connection.poll(IDLE_S):
+                give_back()
             jobs: tuple[Assignment | Aid, ...] = connection.recv()
         except (EOFError, OSError):
             return

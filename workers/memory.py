@@ -84,6 +84,11 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     if (paddle := sys.modules.get("paddle")) is not None and paddle.device.is_compiled_with_cuda():
         paddle.device.cuda.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Return free memory of the process to the system; other C libraries than glibc have no such call."""
     if sys.platform.startswith("linux"):
-        with contextlib.suppress(AttributeError):  # not every C library has it
+        with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

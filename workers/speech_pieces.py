@@ -4,10 +4,7 @@ A piece fits into one window of Whisper (30 s), so what is heard in it depends o
 pieces, in whatever order, the words are the same (ADR-0019). It also fits into one message.
 """
 
-import ctypes
-import sys
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +12,7 @@ import msgspec
 import numpy as np
 
 from infrastructure.media.audio import RATE, Samples, Sound
+from workers.memory import trim
 
 WINDOW_S = 60
 """Sound that is searched for speech at once: bounds memory, whatever the length of the film."""
@@ -115,7 +113,9 @@ def _stretches(sounds: Iterable[Sound], longest: int, min_silence_ms: int) -> It
                 break
             yield from _parted(first, held, start, end, longest)
         held, first = held[rest:].copy(), first + rest
-        _give_back_memory()
+        # The voice detector's arrays are of another size for each window, and glibc keeps the holes between them:
+        # measured, the process grew by 1 MB with each minute of sound.
+        trim()
     for start, end in _speech(held, min_silence_ms, PAD_MS):
         yield from _parted(first, held, start, end, longest)
 
@@ -156,17 +156,6 @@ def _speech(samples: Samples, min_silence_ms: int, pad_ms: int) -> list[tuple[in
         return []
     options = VadOptions(min_silence_duration_ms=min_silence_ms, speech_pad_ms=pad_ms)
     return [(int(found["start"]), int(found["end"])) for found in get_speech_timestamps(samples, options)]
-
-
-def _give_back_memory() -> None:
-    """Return to the system what is free.
-
-    The voice detector's arrays are of another size for each window, and glibc keeps the holes between them: measured,
-    the process grew by 1 MB with each minute of sound. Other C libraries have no such call.
-    """
-    if sys.platform.startswith("linux"):
-        with suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def quietest(samples: Samples, *, first: int) -> int:

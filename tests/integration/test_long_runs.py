@@ -1,6 +1,7 @@
 """A worker lives for a thousand jobs: what it does for each must leave nothing behind."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -11,8 +12,9 @@ from application.messages import TaskMessage
 from infrastructure.media.source_cache import SourceCache
 from tests.support import media
 from tests.support.produce import Family
-from tests.support.producers import Obedient
+from tests.support.producers import Obedient, Wasteful
 from workers.child import Child
+from workers.compute import IDLE_S
 from workers.producer import ModelPlaces
 from workers.protocol import Assignment, Described, Finished, Packed
 
@@ -65,6 +67,30 @@ def test_a_worker_decodes_on_hardware_unless_it_is_told_to_keep_to_the_cpu(
     child = Child("test", (Obedient,), models)
     try:
         assert asyncio.run(outcome())["hardware"] == may
+    finally:
+        child.close()
+
+
+def test_a_process_without_work_gives_back_what_it_kept_for_the_next_job(tmp_path: Path) -> None:
+    async def work() -> None:
+        with child.slots(1) as (slot,):
+            slot.assign(_assignment(tmp_path / "a.mp4", models))
+            while not isinstance(report := await slot.hear(), Finished):
+                assert isinstance(report, Described | Packed), report
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    models = ModelPlaces(device="cpu")
+    child = Child("test", (Wasteful,), models)
+    try:
+        asyncio.run(child.ready())
+        assert child.pid is not None
+        at_first = resident_bytes(child.pid)
+        asyncio.run(work())
+        assert resident_bytes(child.pid) - at_first > 40 << 20
+        deadline = time.monotonic() + IDLE_S + 60
+        while (rest := resident_bytes(child.pid) - at_first) >= 8 << 20:
+            assert time.monotonic() < deadline, f"it still holds {rest >> 20} MiB"
+            time.sleep(0.2)
     finally:
         child.close()
 

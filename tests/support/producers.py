@@ -48,6 +48,17 @@ class Obedient(Producer):
         return Outcome(metrics={"pid": float(os.getpid()), "hardware": float(HARDWARE.is_allowed)})
 
 
+class Wasteful(Obedient):
+    """Frees 48 MiB that its process keeps for the next job."""
+
+    reuses_memory = True
+
+    def produce(self, job: Job, context: Context) -> Iterator[Found]:
+        for used in [b"x" * (1 << 20) for _ in range(48)]:
+            assert used
+        return super().produce(job, context)
+
+
 def misbehave(config: Any) -> None:
     """Do what the task tells, the first time if it says so."""
     if once := config.get("once"):
