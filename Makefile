@@ -37,11 +37,14 @@ up: $(READY) ## run Eioku on ./data until Ctrl-C
 migrate: $(READY) ## bring the database of EIOKU_DATABASE_URL (or ./data) up to date
 	$(BIN)/eioku migrate
 
-test: $(READY) ## the whole suite against real Postgres and NATS
-	$(BIN)/pytest
+# Each process has a Postgres of its own. What runs models or takes long wants the machine for itself.
+QUICK := not slow and not ml_asr and not ml_ocr and not ml_torch
 
-test-fast: $(READY) ## without model runs and other slow tests
-	$(BIN)/pytest -m "not slow and not ml_asr and not ml_ocr and not ml_torch"
+test: test-fast ## the whole suite against real Postgres and NATS
+	$(BIN)/pytest -m "not ($(QUICK))"
+
+test-fast: $(READY) ## without model runs and other slow tests, in two processes
+	$(BIN)/pytest -n 2 --dist loadfile -m "$(QUICK)"
 
 check: lint types imports schemas-check test ## everything CI checks
 
