@@ -3,8 +3,10 @@
     python -m benchmarks producers [--rounds 2]
 
 The real program does every task: once one by one, then `rounds` times all together, as a user has it. After each round the
-model calls alone are made again (`benchmarks.bare`): as a plain script makes them, and in a process set up as workers are. Loading, and what the program takes when it has nothing to do, are
-told apart and not counted. CPU-seconds of all threads are what to look at; wall is only as good as the machine is quiet.
+model calls alone are made again (`benchmarks.bare`), one process a family: beside each other as the program's are, one after the other, and
+beside each other in processes set up as workers are. Beside each other is what the program is held against: with two
+families on a core, each finds less in the caches, in the program and in a plain script alike. Loading, and what the program takes when it has
+nothing to do, are told apart and not counted. CPU-seconds of all threads are what to look at; wall is only as good as the machine is quiet.
 """
 
 import argparse
@@ -13,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -93,6 +96,7 @@ def main() -> None:
             meter.measure_idle()
             single = _one_by_one(client, meter, copies[1], doing)
             together: list[tuple[Cpu, float]] = []
+            beside: list[list[Bare]] = []
             alone: list[list[Bare]] = []
             spared: list[list[Bare]] = []
             for copy in copies[2:]:
@@ -100,10 +104,13 @@ def main() -> None:
                 video_id = program.id_of(client, copy)
                 figures = program.metrics(client, video_id)
                 places, texts = bootstrap.model_places(tree.settings), _texts(client, video_id)
-                alone.append(_bare(copy, doing, places, texts))
-                spared.append(_bare(copy, doing, places, texts, "spared"))
+                with _recorded(copy, doing, places, texts) as calls:
+                    beside.append(_beside_each_other(calls))
+                    alone.append(_one_after_the_other(calls))
+                with _recorded(copy, doing, places, texts, "spared") as calls:
+                    spared.append(_beside_each_other(calls))
             sampler.look()
-        _show_whole(together, alone, spared)
+        _show_whole(together, beside, alone, spared)
         _show_tasks(doing, single, alone, figures)
         _show_processes(sampler, loading, meter.idle)
     for name, why in left_out.items():
@@ -138,54 +145,89 @@ def _texts(client: Client, video_id: str) -> tuple[SourceText, ...]:
     return tuple(sorted(found, key=lambda text: text.start_ms))
 
 
-def _bare(
+@contextmanager
+def _recorded(
     film: Path, tasks: Iterable[str], models: ModelPlaces, texts: tuple[SourceText, ...], *how: str
-) -> list[Bare]:
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A process a family, each ready to make its calls again."""
+    with ExitStack() as stack:
+        calls: list[subprocess.Popen[bytes]] = []
+        for family in FAMILIES:
+            wishes = [
+                Wish(task_type=name, path=os.fsencode(film), models=models, texts=texts)
+                for name in tasks
+                if BY_NAME[name].family == family
+            ]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.bare", family, *how],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.enter_context(process)  # closes its input, and waits for its end
+            calls.append(process)
+            _ask(process, msgspec.json.encode(wishes, enc_hook=str))
+        for process in calls:
+            _answer(process)
+        yield calls
+
+
+def _ask(process: subprocess.Popen[bytes], line: bytes = b"") -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + b"\n")
+    process.stdin.flush()
+
+
+def _answer(process: subprocess.Popen[bytes]) -> list[Bare]:
+    assert process.stdout is not None
+    if not (line := process.stdout.readline()):
+        raise RuntimeError(f"{process.args!r} ended before it answered")
+    return msgspec.json.decode(line, type=list[Bare])
+
+
+def _beside_each_other(calls: list[subprocess.Popen[bytes]]) -> list[Bare]:
+    for process in calls:
+        _ask(process)
+    return [bare for process in calls for bare in _answer(process)]
+
+
+def _one_after_the_other(calls: list[subprocess.Popen[bytes]]) -> list[Bare]:
     found: list[Bare] = []
-    for family in FAMILIES:
-        wishes = [
-            Wish(task_type=name, path=os.fsencode(film), models=models, texts=texts)
-            for name in tasks
-            if BY_NAME[name].family == family
-        ]
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.bare", family, *how],
-            input=msgspec.json.encode(wishes, enc_hook=str),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        found += msgspec.json.decode(done.stdout, type=list[Bare])
+    for process in calls:
+        _ask(process)
+        found += _answer(process)
     return found
 
 
 # ---- what is printed ---------------------------------------------------------------------------------------------
 
 
-def _show_whole(together: list[tuple[Cpu, float]], alone: list[list[Bare]], spared: list[list[Bare]]) -> None:
+def _show_whole(
+    together: list[tuple[Cpu, float]], beside: list[list[Bare]], alone: list[list[Bare]], spared: list[list[Bare]]
+) -> None:
     def of_models(round_: list[Bare], *families: str) -> float:
         return sum(bare.cpu_s for bare in round_ if bare.task_type in BY_NAME and BY_NAME[bare.task_type].family in families)
 
     def row(name: str, ours: list[float], goal: str, *families: str) -> tuple[object, ...]:
         columns: list[object] = [name, median(ours)]
-        for rounds in (alone, spared):
+        for rounds in (beside, alone, spared):
             models = [of_models(round_, *families) for round_ in rounds]
             ratios = [one / bare for one, bare in zip(ours, models, strict=True) if bare]
             columns += [median(models), median(ratios) if ratios else ""]
         return (*columns, goal)
 
     workers = [sum(cpu[family] for family in FAMILIES) for cpu, _ in together]
-    ratios = [ours / of_models(bare, *FAMILIES) for ours, bare in zip(workers, alone, strict=True)]
+    ratios = [ours / of_models(bare, *FAMILIES) for ours, bare in zip(workers, beside, strict=True)]
     decoding = median(bare.cpu_s for round_ in alone for bare in round_ if bare.task_type == "decode")
-    print(f"ratio {median(ratios):.2f} (goal ≤ {_RATIO}; rounds {', '.join(f'{one:.2f}' for one in ratios)})")
+    print(f"ratio {median(ratios):.2f} (goal ≤ {_RATIO}, beside each other; rounds {', '.join(f'{one:.2f}' for one in ratios)})")
     print(f"decoding once: {decoding:.2f} CPU-s, not among the bare calls")
     stand.show(
         f"all tasks together on {_SECONDS} s of 768×432; wall {', '.join(f'{wall:.0f} s' for _, wall in together)}",
-        ("CPU-seconds, median of rounds", "program", "bare calls", "ratio", "set as workers are", "ratio", "goal"),
+        ("CPU-seconds, median of rounds", "program", "bare calls", "ratio", "one by one", "ratio", "as workers are", "ratio", "goal"),
         [
             *(row(f"worker {family}", [cpu[family] for cpu, _ in together], "", family) for family in FAMILIES),
             row("all workers", workers, f"≤ {_RATIO}", *FAMILIES),
-            (f"{_OTHERS} (log, queue, API)", median(cpu[_OTHERS] for cpu, _ in together), "", "", "", "", ""),
+            (f"{_OTHERS} (log, queue, API)", median(cpu[_OTHERS] for cpu, _ in together), "", "", "", "", "", "", ""),
             row("in all", [sum(cpu.values()) for cpu, _ in together], f"≤ {_CPU_A_MINUTE:g} CPU-s a minute of film", *FAMILIES),
         ],
     )

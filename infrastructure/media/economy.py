@@ -71,8 +71,8 @@ class Economy:
         self._clear = 0
         """Of the packets held back, how many of the first nobody wants; none but the very first is a fresh start."""
         self._held_bytes = 0
-        self._open: int | None = None
-        """The pts of which only the beginning is known."""
+        self._open: tuple[int, Fraction] | None = None
+        """pts and time of the frame of which only the beginning is known."""
         self._owed: int | None = None
         """The pts of one that was wanted and could not be decoded: the next that can be stands for it."""
         self._passed_over: list[int] = []
@@ -150,11 +150,12 @@ class Economy:
             self._owed = packet.pts
 
     def _decide(self, pts: int, *, is_discarded: bool) -> None:
-        before, self._open = self._open, None if is_discarded else pts
-        if before is not None:
+        time, is_open = self._time(pts), self._open
+        self._open = None if is_discarded else (pts, time)
+        if is_open is not None:
             assert self._wants is not None
-            begin, end = self._time(before), self._time(pts)
-            self._decided[before] = self._decided.get(before, False) or (begin >= 0 and self._wants(begin, end))
+            before, begin = is_open
+            self._decided[before] = self._decided.get(before, False) or (begin >= 0 and self._wants(begin, time))
             if not self._decided[before] and begin >= 0:
                 heappush(self._passed_over, before)
         if is_discarded:  # a player does not show it either

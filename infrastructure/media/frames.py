@@ -292,7 +292,7 @@ def _decode(
             time = Fraction(seen.decoded) * _duration(frame, stream)
         else:
             time = frame.pts * base - start
-        if time < last - SPLICE:
+        if time < last and time < last - SPLICE:  # the first is cheap, and seldom true
             # Recordings that were joined start their clock again: go on where the last one ended.
             start -= last - time + _duration(frame, stream)
             time = last + _duration(frame, stream)
