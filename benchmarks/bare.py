@@ -5,8 +5,8 @@ the very frames, the very sound. Then those calls are made again in a plain loop
 it; `decode` measures one pass over the file by itself. `spared`: with memory and waiting set as in workers, else as libraries
 and glibc have them.
 
-The first line of standard input is the wishes; it is answered once the calls are written down. They are made again for each line
-after that, and the answer is what that cost: so several families can be measured one by one, or beside each other.
+The first line of standard input is the wishes; it is answered once the calls are written down. They are made again when a
+second line comes, and the answer is what that cost: so several families can be measured beside each other.
 """
 
 import contextlib
@@ -151,7 +151,7 @@ def decode(film: Path) -> Bare:
 
 
 def bare(family: str, wishes: list[Wish]) -> Iterator[list[Bare]]:
-    """The models of a family's tasks, and for `light` the decoding: again and again. What comes first is empty: all is ready."""
+    """The models of a family's tasks, and for `light` the decoding. What comes first is empty: all is ready."""
     producers = [PRODUCER[wish.task_type]() for wish in wishes]
     for producer, wish in zip(producers, wishes, strict=True):
         producer.warm(wish.models)  # sets what the libraries read when they are imported
@@ -162,14 +162,13 @@ def bare(family: str, wishes: list[Wish]) -> Iterator[list[Bare]]:
         with _recorded(family) as recorder:
             jobs.append((wish.task_type, make(producer, wish), recorder.calls))
     yield []
-    while True:
-        found = [decode(Path(os.fsdecode(wishes[0].path)))] if family == "light" else []
-        for task_type, made, calls in jobs:
-            if made.error is not None:
-                found.append(Bare(task_type=task_type, left_out=made.message))
-            else:
-                found.append(_again(calls, made, task_type))
-        yield found
+    found = [decode(Path(os.fsdecode(wishes[0].path)))] if family == "light" else []
+    for task_type, made, calls in jobs:
+        if made.error is not None:
+            found.append(Bare(task_type=task_type, left_out=made.message))
+        else:
+            found.append(_again(calls, made, task_type))
+    yield found
 
 
 def main() -> None:
@@ -179,14 +178,12 @@ def main() -> None:
     family = sys.argv[1]
     if "spared" in sys.argv[2:]:
         set_up(producer for name, producer in PRODUCER.items() if BY_NAME[name].family == family)
-    asked = sys.stdin.buffer.readline()
-    wishes = msgspec.json.decode(asked, type=list[Wish], dec_hook=lambda kind, value: kind(value))
+    wishes = msgspec.json.decode(sys.stdin.buffer.readline(), type=list[Wish], dec_hook=lambda kind, value: kind(value))
     assert all(BY_NAME[wish.task_type].family == family for wish in wishes)
-    rounds = bare(family, wishes)
-    while asked:
-        answers.write(msgspec.json.encode(next(rounds)) + b"\n")
+    for answer in bare(family, wishes):
+        answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
-        asked = sys.stdin.buffer.readline()
+        sys.stdin.buffer.readline()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python -m benchmarks producers [--rounds 2]
 
 The real program does every task: once one by one, then `rounds` times all together, as a user has it. After each round the
-model calls alone are made again (`benchmarks.bare`), one process a family: beside each other as the program's are, one after the other, and
-beside each other in processes set up as workers are. Beside each other is what the program is held against: with two
-families on a core, each finds less in the caches, in the program and in a plain script alike. Loading, and what the program takes when it has
-nothing to do, are told apart and not counted. CPU-seconds of all threads are what to look at; wall is only as good as the machine is quiet.
+model calls alone are made again (`benchmarks.bare`), one process a family and beside each other, as the program's are: set up as workers are,
+which is what the program is held against, and as a plain script makes them, which wait spinning and take half as much again or not at all, as
+glibc happens to keep memory. Loading, and what the program takes when it has nothing to do, are
+told apart and not counted. CPU-seconds of all threads are what to look at; wall is only as good as the machine is quiet.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -96,22 +96,18 @@ def main() -> None:
             meter.measure_idle()
             single = _one_by_one(client, meter, copies[1], doing)
             together: list[tuple[Cpu, float]] = []
-            beside: list[list[Bare]] = []
-            alone: list[list[Bare]] = []
             spared: list[list[Bare]] = []
+            plain: list[list[Bare]] = []
             for copy in copies[2:]:
                 together.append(meter.of(lambda: _all_tasks(client, copy, doing)))  # noqa: B023
                 video_id = program.id_of(client, copy)
                 figures = program.metrics(client, video_id)
                 places, texts = bootstrap.model_places(tree.settings), _texts(client, video_id)
-                with _recorded(copy, doing, places, texts) as calls:
-                    beside.append(_beside_each_other(calls))
-                    alone.append(_one_after_the_other(calls))
-                with _recorded(copy, doing, places, texts, "spared") as calls:
-                    spared.append(_beside_each_other(calls))
+                spared.append(_bare(copy, doing, places, texts, "spared"))
+                plain.append(_bare(copy, doing, places, texts))
             sampler.look()
-        _show_whole(together, beside, alone, spared)
-        _show_tasks(doing, single, alone, figures)
+        _show_whole(together, spared, plain)
+        _show_tasks(doing, single, spared, figures)
         _show_processes(sampler, loading, meter.idle)
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
@@ -145,11 +141,10 @@ def _texts(client: Client, video_id: str) -> tuple[SourceText, ...]:
     return tuple(sorted(found, key=lambda text: text.start_ms))
 
 
-@contextmanager
-def _recorded(
+def _bare(
     film: Path, tasks: Iterable[str], models: ModelPlaces, texts: tuple[SourceText, ...], *how: str
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A process a family, each ready to make its calls again."""
+) -> list[Bare]:
+    """The calls of each family in a process of its own, beside each other."""
     with ExitStack() as stack:
         calls: list[subprocess.Popen[bytes]] = []
         for family in FAMILIES:
@@ -168,8 +163,10 @@ def _recorded(
             calls.append(process)
             _ask(process, msgspec.json.encode(wishes, enc_hook=str))
         for process in calls:
-            _answer(process)
-        yield calls
+            _answer(process)  # it is ready
+        for process in calls:
+            _ask(process)
+        return [bare for process in calls for bare in _answer(process)]
 
 
 def _ask(process: subprocess.Popen[bytes], line: bytes = b"") -> None:
@@ -185,62 +182,46 @@ def _answer(process: subprocess.Popen[bytes]) -> list[Bare]:
     return msgspec.json.decode(line, type=list[Bare])
 
 
-def _beside_each_other(calls: list[subprocess.Popen[bytes]]) -> list[Bare]:
-    for process in calls:
-        _ask(process)
-    return [bare for process in calls for bare in _answer(process)]
-
-
-def _one_after_the_other(calls: list[subprocess.Popen[bytes]]) -> list[Bare]:
-    found: list[Bare] = []
-    for process in calls:
-        _ask(process)
-        found += _answer(process)
-    return found
-
-
 # ---- what is printed ---------------------------------------------------------------------------------------------
 
 
-def _show_whole(
-    together: list[tuple[Cpu, float]], beside: list[list[Bare]], alone: list[list[Bare]], spared: list[list[Bare]]
-) -> None:
+def _show_whole(together: list[tuple[Cpu, float]], spared: list[list[Bare]], plain: list[list[Bare]]) -> None:
     def of_models(round_: list[Bare], *families: str) -> float:
         return sum(bare.cpu_s for bare in round_ if bare.task_type in BY_NAME and BY_NAME[bare.task_type].family in families)
 
     def row(name: str, ours: list[float], goal: str, *families: str) -> tuple[object, ...]:
         columns: list[object] = [name, median(ours)]
-        for rounds in (beside, alone, spared):
+        for rounds in (spared, plain):
             models = [of_models(round_, *families) for round_ in rounds]
             ratios = [one / bare for one, bare in zip(ours, models, strict=True) if bare]
             columns += [median(models), median(ratios) if ratios else ""]
         return (*columns, goal)
 
     workers = [sum(cpu[family] for family in FAMILIES) for cpu, _ in together]
-    ratios = [ours / of_models(bare, *FAMILIES) for ours, bare in zip(workers, beside, strict=True)]
-    decoding = median(bare.cpu_s for round_ in alone for bare in round_ if bare.task_type == "decode")
-    print(f"ratio {median(ratios):.2f} (goal ≤ {_RATIO}, beside each other; rounds {', '.join(f'{one:.2f}' for one in ratios)})")
+    ratios = [ours / of_models(bare, *FAMILIES) for ours, bare in zip(workers, spared, strict=True)]
+    decoding = median(bare.cpu_s for round_ in spared for bare in round_ if bare.task_type == "decode")
+    print(f"ratio {median(ratios):.2f} (goal ≤ {_RATIO}; rounds {', '.join(f'{one:.2f}' for one in ratios)})")
     print(f"decoding once: {decoding:.2f} CPU-s, not among the bare calls")
     stand.show(
         f"all tasks together on {_SECONDS} s of 768×432; wall {', '.join(f'{wall:.0f} s' for _, wall in together)}",
-        ("CPU-seconds, median of rounds", "program", "bare calls", "ratio", "one by one", "ratio", "as workers are", "ratio", "goal"),
+        ("CPU-seconds, median of rounds", "program", "bare calls", "ratio", "plain script", "ratio", "goal"),
         [
             *(row(f"worker {family}", [cpu[family] for cpu, _ in together], "", family) for family in FAMILIES),
             row("all workers", workers, f"≤ {_RATIO}", *FAMILIES),
-            (f"{_OTHERS} (log, queue, API)", median(cpu[_OTHERS] for cpu, _ in together), "", "", "", "", "", "", ""),
+            (f"{_OTHERS} (log, queue, API)", median(cpu[_OTHERS] for cpu, _ in together), "", "", "", "", ""),
             row("in all", [sum(cpu.values()) for cpu, _ in together], f"≤ {_CPU_A_MINUTE:g} CPU-s a minute of film", *FAMILIES),
         ],
     )
 
 
 def _show_tasks(
-    tasks: list[str], single: dict[str, tuple[Cpu, float]], alone: list[list[Bare]], figures: dict[str, dict[str, float]]
+    tasks: list[str], single: dict[str, tuple[Cpu, float]], bare_rounds: list[list[Bare]], figures: dict[str, dict[str, float]]
 ) -> None:
     rows = []
     for name in tasks:
         cpu, wall = single[name]
         ours = cpu[BY_NAME[name].family]
-        same = [one for round_ in alone for one in round_ if one.task_type == name]
+        same = [one for round_ in bare_rounds for one in round_ if one.task_type == name]
         bare, whole = median(one.cpu_s for one in same), median(one.producer_cpu_s for one in same)
         frames = figures.get(name, {}).get("frames_read") or figures.get(name, {}).get("frames") or 0.0
         rows.append((
