@@ -4,8 +4,7 @@
 
 The real program does every task: once one by one, then `rounds` times all together, as a user has it. After each round the
 model calls alone are made again (`benchmarks.bare`), one process a family and beside each other, as the program's are: set up as workers are,
-which is what the program is held against, and as a plain script makes them, which wait spinning and take half as much again or not at all, as
-glibc happens to keep memory. Loading, and what the program takes when it has nothing to do, are
+which is what the program is held against, and as a plain script makes them, whose threads spin while they wait. Loading, and what the program takes when it has nothing to do, are
 told apart and not counted. CPU-seconds of all threads are what to look at; wall is only as good as the machine is quiet.
 """
 
