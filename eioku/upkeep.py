@@ -128,7 +128,10 @@ def recluster(settings: Settings) -> None:
     meta = Meta(at=now(), actor="user:cli", correlation_id=request)
     with reachable(settings, console) as usable, event_log(usable, pool_size=1) as log:
         position = handle(log, RequestRecluster(stream_id=request, meta=meta))
-        console.say(f"Asked for at {position}; `faces.reclustered` in `eioku events tail` says when it is done.")
+        console.say(
+            f"Asked for at {position}. It is done while Eioku runs (`eioku up`): "
+            "`faces.reclustered` in `eioku events tail` says when."
+        )
 
 
 def tail(settings: Settings, *, after: int | None, follow: bool, as_json: bool) -> None:
