@@ -44,9 +44,9 @@ def test_one_ingest_of_several_films_runs_on_the_card(
         assert devices.keys() >= ON_CARD, runs
         assert all(devices[name].startswith("cuda:0 (NVIDIA") for name in ON_CARD), devices
 
-    found = program.run("jump", "object", "bus", "--json")
-    (hit,) = json.loads(found.stdout)["results"]
-    assert hit["jump_to"]["start_ms"] in {thing.at_ms for film in films for thing in film.truth.objects}
+    found = program.run("jump", "object", "bus", "--limit", "50", "--json")
+    hits = {hit["jump_to"]["start_ms"] for hit in json.loads(found.stdout)["results"]}
+    assert hits & {thing.at_ms for film in films for thing in film.truth.objects}, found.stdout
     found = program.run("jump", "transcript", "museum", "--json")
     assert json.loads(found.stdout)["results"], found.stdout
     assert stopped(process, signal.SIGINT)[0] == 0
