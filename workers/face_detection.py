@@ -152,11 +152,11 @@ class FaceDetection(Producer):
 
 
 def _lease(models: ModelPlaces) -> Lease[_Loaded]:
+    found = require_face_models(models)
     import cv2
     import dlib  # noqa: F401 — its imports are not part of the model's size
 
     cv2.setNumThreads(models.threads)
-    found = require_face_models(models)
     weights = tuple(path for path in (found.detector, found.landmarks, found.network) if path)
     identity = found.identity
     loadable = Loadable(identity.name, identity, weights, lambda _: _load(found))

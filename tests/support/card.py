@@ -62,7 +62,6 @@ def at_most(count: int) -> Iterator[None]:
     """torch may take so many bytes of the card."""
     import torch
 
-    torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(count / torch.cuda.mem_get_info()[1])
     try:
         yield
@@ -81,6 +80,7 @@ def starve(wish: Wish) -> list[Made]:
     needed = torch.cuda.max_memory_allocated() - model
     found = [first]
     for left in (needed // 4, 1 << 20):
+        torch.cuda.empty_cache()
         with at_most(torch.cuda.memory_reserved() + left):
             found.append(make(kind(), wish))
     return found
