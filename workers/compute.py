@@ -196,9 +196,7 @@ def run(
     except BrokenPipeError:
         raise
     except ModelUnavailable as error:
-        yield Refusal(
-            code=error.code, error=str(error), retryable=False, missing=error.missing, remedy=error.remedy
-        )
+        yield _unavailable(error)
     except EiokuError as error:
         yield Refusal(
             code=error.code,
@@ -206,9 +204,17 @@ def run(
             retryable=error.retryable,
             needs_a_hand=error.needs_a_hand,
         )
+    except ImportError as error:  # trying again brings no library; `eioku doctor` sees it in the same way
+        logger.exception("job.library_missing", task_type=producer.task_type, run_id=str(assignment.run_id))
+        missing = ModelUnavailable(f"a library cannot be loaded: {error}", "eioku doctor tells what to install")
+        yield _unavailable(missing)
     except Exception as error:
         logger.exception("job.crashed", task_type=producer.task_type, run_id=str(assignment.run_id))
         yield Refusal(code=EiokuError.code, error=f"{type(error).__name__}: {error}"[:2_000], retryable=True)
+
+
+def _unavailable(error: ModelUnavailable) -> Refusal:
+    return Refusal(code=error.code, error=str(error), retryable=False, missing=error.missing, remedy=error.remedy)
 
 
 @contextmanager

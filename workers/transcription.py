@@ -226,7 +226,6 @@ class Transcription(Shareable):
         self._gpu_works = False  # it was not the model
         return lease
 
-
     def _device(self, models: ModelPlaces) -> str:
         """Where to run; raises ModelUnavailable."""
         import ctranslate2

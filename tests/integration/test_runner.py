@@ -341,6 +341,19 @@ def test_a_task_type_without_a_producer_is_unavailable_with_a_remedy(way):
     assert (answer.missing, "imports" in answer.remedy) == ("nobody here does ocr", True)
 
 
+def test_a_library_that_is_not_there_makes_a_task_unavailable_at_once(way):
+    async def story():
+        async with way() as p:
+            task_id = p.ask(p.given_video(), at=0, then="import")
+            await p.reaches(task_id, "unavailable")
+            return p.log.load(task_id)
+
+    *before, last = asyncio.run(story())
+    assert [e.TOPIC for e in before].count("task.started") == 1
+    assert "No module named 'no_such_library'" in last.missing
+    assert "eioku doctor" in last.remedy
+
+
 def test_an_unavailable_task_is_done_when_its_weights_appear_beside_a_running_worker(way, tmp_path):
     weights = tmp_path / "model.bin"
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def misbehave(config: Any) -> None:
             threading.Event().wait()
         case "raise":
             raise KeyError("a bug")
+        case "import":
+            import_module("no_such_library")
         case "refuse":
             raise MediaUnreadable("the file is broken")
 

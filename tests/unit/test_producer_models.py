@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ModelUnavailable
+from tests.support.produce import PRODUCER, Wish, job_of
 from workers import models
 from workers.models import FoundModel, MissingModel, digest_of, find_model, hub_problem, require_model
 from workers.producer import ModelPlaces
@@ -173,3 +175,25 @@ def test_the_identity_says_what_was_really_found() -> None:
     assert len(found.identity.digest) == 64
     assert found.identity.source is not None
     assert found.identity.source.startswith("package: ")
+
+
+@pytest.mark.parametrize(
+    ("task_type", "library", "package"),
+    [
+        ("face_detection", "dlib", "dlib-bin"),
+        ("face_detection", "cv2", "opencv-contrib-python"),
+        ("ocr", "paddleocr", "paddleocr"),
+        ("ocr", "paddle", "paddle"),
+        ("object_detection", "ultralytics", "ultralytics"),
+        ("place_detection", "torchvision", "torchvision"),
+        ("embedding", "sentence_transformers", "sentence-transformers"),
+        ("transcription", "faster_whisper", "faster-whisper"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, task_type: str, library: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModelUnavailable, match=package) as raised:
+        PRODUCER[task_type]().describe(job_of(Wish(task_type=task_type, path=b"film.mp4")))
+    assert "install" in raised.value.remedy
