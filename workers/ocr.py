@@ -34,6 +34,8 @@ LOOK_MS = 200
 """Between two looks at whether the picture changed; also how exact starts and ends are."""
 CPU_LINES, GPU_LINES = 1, 6
 """Lines read at once. On a CPU six take 0.3 GB more and no less time; a GPU wants Paddle's own six."""
+LARGEST_LINE = (48, 3200, 3)
+"""Rows, columns and colours: PaddleX scales lines to this height, and makes them no wider."""
 _UNNEEDED = ("scikit-learn", "matplotlib")
 """PaddleX imports what is installed, for tasks that are not ours: 0.13 GB."""
 UNCLIP = 2.0
@@ -183,7 +185,7 @@ def _load(found: TextModels, device: str, threads: int) -> Any:
     with TemporaryDirectory(prefix="eioku-ocr-") as scratch:
         folders = [str(folder_for_paddle(model, Path(scratch))) for model in both]
         try:
-            with _on_older_executor(folders[0]) if has_choice else nullcontext():
+            with _on_older_executor() if has_choice else nullcontext():
                 loaded = PaddleOCR(
                     text_detection_model_name=found.detection.name,
                     text_detection_model_dir=folders[0],
@@ -198,9 +200,10 @@ def _load(found: TextModels, device: str, threads: int) -> Any:
                     engine_config=engine,
                 )
             if has_choice:
-                # The older executor keeps what a picture took, and for a larger one takes more anew: the largest first.
+                # The older executor keeps what its input took, and takes more anew when one is larger: the largest first.
                 usual = OcrConfig()
                 _read(loaded, np.zeros((usual.side, usual.side, 3), np.uint8), usual)
+                list(loaded.paddlex_pipeline.text_rec_model(np.zeros(LARGEST_LINE, np.uint8)))
         except Exception as error:  # the library raises whatever its many loaders raise
             raise ModelUnavailable(
                 f"{found.detection.path} and {found.recognition.path} do not load: {error}",
@@ -237,22 +240,16 @@ def _prepare_paddle(folder: Path | None) -> None:
 
 
 @contextmanager
-def _on_older_executor(folder: str) -> Iterator[None]:
-    """Within, Paddle loads the model in `folder` with the executor that keeps the memory of its tensors for the next run.
+def _on_older_executor() -> Iterator[None]:
+    """Within, Paddle loads models with the executor that keeps the memory of its tensors for the next run.
 
     The newer one, which PaddleX asks for, has a thread free it, which spins, and was 0.3 s and 350 MB late when the cores
-    were busy. Models whose input comes in many sizes stay with that: the older one keeps memory for each.
+    were busy.
     """
     from paddle import inference
 
     config: Any = inference.Config
-    real = config.enable_new_executor
-
-    def enable(self: Any) -> None:
-        if Path(folder) not in Path(self.prog_file()).parents:
-            real(self)
-
-    config.enable_new_executor = enable
+    real, config.enable_new_executor = config.enable_new_executor, lambda _: None
     try:
         yield
     finally:

@@ -146,11 +146,14 @@ def test_a_large_picture_full_of_text_is_read_in_little_memory(ocr: Family, tmp_
     assert made.peak_mb <= 0.9 * 1024
 
 
-def test_pictures_of_many_sizes_do_not_add_up(ocr: Family, tmp_path: Path) -> None:
-    for width, height in ((640, 360), (360, 640), (960, 720), (1080, 1080), (1280, 720)):
+def test_pictures_and_lines_of_many_sizes_do_not_add_up(ocr: Family, tmp_path: Path) -> None:
+    words = ("harbour", "lantern", "meadow", "copper", "signal")
+    for width, height in ((640, 360), (360, 640), (960, 720), (1080, 1080), (1920, 1080)):
         page = Image.new("RGB", (width, height), (250, 250, 245))
-        ImageDraw.Draw(page).text((40, 40), "HARBOUR", font=ImageFont.load_default(40), fill=(15, 15, 20))
+        for row in range(6):
+            text = " ".join(words[n % 5] for n in range((row + 1) * width // 480))
+            ImageDraw.Draw(page).text((20, 20 + 50 * row), text, font=ImageFont.load_default(18 + 3 * row), fill=(15, 15, 20))
         film = media.clip(tmp_path / f"{width}.mp4", times_ms=[0, 200, 400], pictures=[np.asarray(page)] * 3)
         made = ocr("ocr", film)
-        assert made.texts() == ["HARBOUR"], made.message
+        assert "harbour" in " ".join(made.texts()), made.message
         assert made.peak_mb <= 0.9 * 1024
