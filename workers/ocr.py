@@ -57,6 +57,9 @@ class OcrConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lines below are left out."""
 
 
+USUAL = OcrConfig()
+
+
 class Ocr(Producer):
     """Finds and reads lines of text. A title that stands for four seconds is one artifact of four seconds."""
 
@@ -70,16 +73,16 @@ class Ocr(Producer):
 
     def warm(self, models: ModelPlaces) -> None:
         """Load the models that the default profile would get here, without asking the hub."""
-        found = find_text_models(OcrConfig().model, (), models, ask_hub=False)
+        found = find_text_models(USUAL.model, (), models, ask_hub=False)
         if not isinstance(found, MissingModel) and find_spec("paddleocr") is not None:
-            with _lease(found, models):
+            with _lease(found, models, USUAL):
                 pass
 
     def describe(self, job: Job) -> Description:
         """Finds and loads the models."""
         config, languages = _config(job), _languages(job)
         found = _found(config, languages, job.models)
-        with _lease(found, job.models) as lease:
+        with _lease(found, job.models, _config(job)) as lease:
             return Description(
                 device=lease.device_name,
                 artifact_types=(OcrTextV1.NAME,),
@@ -89,7 +92,8 @@ class Ocr(Producer):
 
     def produce(self, job: Job, context: Context) -> Iterator[Found]:
         """One `ocr.text` for each line of text, with the time it is on the screen; none for a file without pictures."""
-        with _lease(_found(_config(job), _languages(job), job.models), job.models) as lease:
+        config = _config(job)
+        with _lease(_found(config, _languages(job), job.models), job.models, config) as lease:
             yield from self._find(job, context, Fitting(lease))
 
     def _find(self, job: Job, context: Context, fitting: Fitting[Any]) -> Iterator[Found]:
@@ -151,8 +155,9 @@ def _found(config: OcrConfig, languages: tuple[str, ...], models: ModelPlaces) -
     return require_text_models(config.model, languages, models)
 
 
-def _lease(found: TextModels, models: ModelPlaces) -> Lease[Any]:
+def _lease(found: TextModels, models: ModelPlaces, config: OcrConfig) -> Lease[Any]:
     """Of a `paddleocr.PaddleOCR`."""
+    is_usual = config.side <= USUAL.side
     _prepare_paddle(models.models_dir)
     import paddle
 
@@ -165,9 +170,9 @@ def _lease(found: TextModels, models: ModelPlaces) -> Lease[Any]:
     identity = found.identity
     loadable = Loadable[Any](
         identity.name,
-        identity,
+        (identity, is_usual),
         (found.detection.path, found.recognition.path),
-        lambda device: _load(found, device, models.threads),
+        lambda device: _load(found, device, models.threads, is_usual=is_usual),
         is_alone=True,
     )
     device = chosen_device(
@@ -176,16 +181,18 @@ def _lease(found: TextModels, models: ModelPlaces) -> Lease[Any]:
     return LEASES.lease(loadable, device, models)
 
 
-def _load(found: TextModels, device: str, threads: int) -> Any:
+def _load(found: TextModels, device: str, threads: int, *, is_usual: bool) -> Any:
+    """`is_usual`: no picture will be larger than usual."""
     from paddleocr import PaddleOCR
 
     both = (found.detection, found.recognition)
     engine = _engine(both, threads, has_gpu=device != CPU)
-    has_choice = engine.get("enable_new_ir") is False  # the new representation runs on the newer executor only
+    # The new representation runs on the newer executor only.
+    is_older = is_usual and engine.get("enable_new_ir") is False
     with TemporaryDirectory(prefix="eioku-ocr-") as scratch:
         folders = [str(folder_for_paddle(model, Path(scratch))) for model in both]
         try:
-            with _on_older_executor() if has_choice else nullcontext():
+            with _on_older_executor() if is_older else nullcontext():
                 loaded = PaddleOCR(
                     text_detection_model_name=found.detection.name,
                     text_detection_model_dir=folders[0],
@@ -199,10 +206,9 @@ def _load(found: TextModels, device: str, threads: int) -> Any:
                     engine="paddle_static",
                     engine_config=engine,
                 )
-            if has_choice:
+            if is_older:
                 # The older executor keeps what its input took, and takes more anew when one is larger: the largest first.
-                usual = OcrConfig()
-                _read(loaded, np.zeros((usual.side, usual.side, 3), np.uint8), usual)
+                _read(loaded, np.zeros((USUAL.side, USUAL.side, 3), np.uint8), USUAL)
                 list(loaded.paddlex_pipeline.text_rec_model(np.zeros(LARGEST_LINE, np.uint8)))
         except Exception as error:  # the library raises whatever its many loaders raise
             raise ModelUnavailable(

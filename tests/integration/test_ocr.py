@@ -157,3 +157,6 @@ def test_pictures_and_lines_of_many_sizes_do_not_add_up(ocr: Family, tmp_path: P
         made = ocr("ocr", film)
         assert "harbour" in " ".join(made.texts()), made.message
         assert made.peak_mb <= 0.9 * 1024
+    large = ocr("ocr", film, config={"side": 1536})
+    assert "harbour" in " ".join(large.texts()), large.message
+    assert ocr("ocr", film).texts() == made.texts()
