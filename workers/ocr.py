@@ -58,6 +58,7 @@ class OcrConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 USUAL = OcrConfig()
+"""What a job gets that asks for nothing; models are made ready for its pictures."""
 
 
 class Ocr(Producer):
@@ -82,7 +83,7 @@ class Ocr(Producer):
         """Finds and loads the models."""
         config, languages = _config(job), _languages(job)
         found = _found(config, languages, job.models)
-        with _lease(found, job.models, _config(job)) as lease:
+        with _lease(found, job.models, config) as lease:
             return Description(
                 device=lease.device_name,
                 artifact_types=(OcrTextV1.NAME,),
@@ -157,7 +158,6 @@ def _found(config: OcrConfig, languages: tuple[str, ...], models: ModelPlaces) -
 
 def _lease(found: TextModels, models: ModelPlaces, config: OcrConfig) -> Lease[Any]:
     """Of a `paddleocr.PaddleOCR`."""
-    is_usual = config.side <= USUAL.side
     _prepare_paddle(models.models_dir)
     import paddle
 
@@ -167,28 +167,28 @@ def _lease(found: TextModels, models: ModelPlaces, config: OcrConfig) -> Lease[A
     has_gpu = (
         models.device != CPU and paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
     )
+    device = chosen_device(
+        models, has_gpu=has_gpu, who="PaddlePaddle", or_else="Install paddlepaddle-gpu for your CUDA. "
+    )
+    # The older executor knows the older format only.
+    is_program = found.detection.is_program and found.recognition.is_program
+    is_older = device == CPU and is_program and config.side <= USUAL.side
     identity = found.identity
     loadable = Loadable[Any](
         identity.name,
-        (identity, is_usual),
+        (identity, is_older),
         (found.detection.path, found.recognition.path),
-        lambda device: _load(found, device, models.threads, is_usual=is_usual),
+        lambda device: _load(found, device, models.threads, is_older=is_older),
         is_alone=True,
-    )
-    device = chosen_device(
-        models, has_gpu=has_gpu, who="PaddlePaddle", or_else="Install paddlepaddle-gpu for your CUDA. "
     )
     return LEASES.lease(loadable, device, models)
 
 
-def _load(found: TextModels, device: str, threads: int, *, is_usual: bool) -> Any:
-    """`is_usual`: no picture will be larger than usual."""
+def _load(found: TextModels, device: str, threads: int, *, is_older: bool) -> Any:
+    """`is_older`: on the older executor, for pictures no larger than usual."""
     from paddleocr import PaddleOCR
 
     both = (found.detection, found.recognition)
-    engine = _engine(both, threads, has_gpu=device != CPU)
-    # The new representation runs on the newer executor only.
-    is_older = is_usual and engine.get("enable_new_ir") is False
     with TemporaryDirectory(prefix="eioku-ocr-") as scratch:
         folders = [str(folder_for_paddle(model, Path(scratch))) for model in both]
         try:
@@ -204,7 +204,7 @@ def _load(found: TextModels, device: str, threads: int, *, is_usual: bool) -> An
                     text_recognition_batch_size=CPU_LINES if device == CPU else GPU_LINES,
                     device="cpu" if device == CPU else "gpu:0",
                     engine="paddle_static",
-                    engine_config=engine,
+                    engine_config=_engine(both, threads, has_gpu=device != CPU),
                 )
             if is_older:
                 # The older executor keeps what its input took, and takes more anew when one is larger: the largest first.
