@@ -16,7 +16,7 @@ from typing import IO, Self, cast
 
 import msgspec
 
-from domain.errors import ServiceUnavailable
+from domain.errors import ServiceUnavailable, StorageFailed
 from domain.pipeline import Family
 from eioku.embedded import Nats, Postgres, child_command
 from eioku.pipeline_file import load_plans
@@ -289,8 +289,13 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def _take_lock(data: Path) -> IO[str]:
-    (data / "run").mkdir(parents=True, exist_ok=True)
-    lock = (data / "run" / "lock").open("w")
+    try:
+        (data / "run").mkdir(parents=True, exist_ok=True)
+        lock = (data / "run" / "lock").open("w")
+    except OSError as error:
+        raise StorageFailed(
+            f"the data folder {data} cannot be used: {error.strerror}. Name another with --data or EIOKU_DATA"
+        ) from error
     deadline = time.monotonic() + 0.5  # `running_on` holds it for a moment
     while True:
         try:

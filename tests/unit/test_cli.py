@@ -192,3 +192,13 @@ def test_what_stops_many_videos_alike_is_one_row():
         ("ocr", "a and 1 more", "unavailable", "no model", "fetch one"),
         ("ocr", "b", "failed", "no media", None),
     ]
+
+
+def test_a_data_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "eioku", "faces", "recluster", "--data", str(tmp_path / "file" / "data")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("eioku: the data folder")
+    assert "--data or EIOKU_DATA" in done.stderr
+    assert "Traceback" not in done.stderr
