@@ -250,11 +250,17 @@ def _is_locked(data: Path) -> bool:
     try:
         with (data / "run" / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _unusable(data, error) from error
     return False
+
+
+def _unusable(data: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"the data folder {data} cannot be used: {error.strerror}. Name another with --data or EIOKU_DATA")
 
 
 @contextmanager
@@ -293,9 +299,7 @@ def _take_lock(data: Path) -> IO[str]:
         (data / "run").mkdir(parents=True, exist_ok=True)
         lock = (data / "run" / "lock").open("w")
     except OSError as error:
-        raise StorageFailed(
-            f"the data folder {data} cannot be used: {error.strerror}. Name another with --data or EIOKU_DATA"
-        ) from error
+        raise _unusable(data, error) from error
     deadline = time.monotonic() + 0.5  # `running_on` holds it for a moment
     while True:
         try:
