@@ -260,7 +260,7 @@ def _is_locked(data: Path) -> bool:
 
 
 def _unusable(data: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(f"the data folder {data} cannot be used: {error.strerror}. Name another with --data or EIOKU_DATA")
+    return StorageFailed(f"the data folder {data} cannot be used: {error.strerror}. Name another with --data")
 
 
 @contextmanager

@@ -200,5 +200,5 @@ def test_a_data_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert "eioku: the data folder" in done.stderr
-    assert "EIOKU_DATA" in done.stderr
+    assert "--data" in done.stderr
     assert "Traceback" not in done.stderr
