@@ -8,8 +8,9 @@ from infrastructure.nats.cancel import Cancellations
 from infrastructure.nats.commands import CommandQueue, Delivery
 from workers.protocol import MOST_TOGETHER
 
-LINGER_S = 0.04
-"""How long a task waits for its neighbours: the tasks of a video are asked for at once, and published within some ms."""
+ALONE_S, LINGER_S = 0.25, 0.04
+"""How long a task waits for its first neighbour, and from each one on for the next: the tasks of a video are asked for at
+once and published within some ms, but by a machine that has just begun to work on it (40 ms were too few)."""
 LOOK_S = 0.01
 
 
@@ -52,7 +53,7 @@ class Gathering:
 
     async def _look_for_others(self, first: Delivery) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + LINGER_S
+        until = loop.time() + (LINGER_S if len(self._group(first)) > 1 else ALONE_S)
         missing = self._sharing - {delivery.message.task_type for delivery in self._group(first)}
         while missing:
             for task_type in sorted(missing):
@@ -64,6 +65,7 @@ class Gathering:
                 if found is not None:
                     self._waiting.append(found)
                     missing -= {task_type}  # also if somebody was quicker and it is another one
+                    until = loop.time() + LINGER_S
             if loop.time() >= until:
                 return
             await asyncio.sleep(LOOK_S)

@@ -56,12 +56,12 @@ def test_what_looks_at_one_video_is_taken_together_and_two_videos_are_kept_apart
 
 
 def test_one_that_is_published_a_moment_later_is_waited_for(gathering, monkeypatch):
-    monkeypatch.setattr(together, "LINGER_S", 5.0)
+    monkeypatch.setattr(together, "ALONE_S", 5.0)
 
     async def work(bus, groups):
         taking = asyncio.create_task(groups.next(5))
         await enqueue(bus, command(TYPES[0]))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(3 * together.LINGER_S)
         await enqueue(bus, command(TYPES[1]))
         return names(await taking)
 
