@@ -1,6 +1,7 @@
 """Constructs what the roles stand on; nothing else does."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,14 @@ _MOST_VIDEOS = 4
 def now() -> datetime:
     """The clock of every role."""
     return datetime.now(UTC)
+
+
+def start_logging(settings: Settings, role: str) -> None:
+    """Set up logging of a role's process."""
+    from infrastructure.logs import LogStyle, configure
+
+    is_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    configure(LogStyle(role, settings.log_level, is_json))
 
 
 def database_url(settings: Settings) -> str:

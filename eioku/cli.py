@@ -1,5 +1,6 @@
 """The command line. Commands are thin: each imports what it needs when it runs, so that `--help` is there at once."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -8,20 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from domain.errors import (
-    EiokuError,
-    InvalidParameter,
-    NotFound,
-    Refused,
-    ServiceUnavailable,
-)
 from eioku import options
+from eioku.failures import FAILED, INTERRUPTED, NOTHING_FOUND, described
 from eioku.pipelines import pipeline
 from eioku.queues import queue
 from eioku.rerun import rerun
 
-FAILED, WRONG_USAGE, NOTHING_FOUND, NOT_THERE, INTERRUPTED = 1, 2, 3, 4, 130
-"""Exit codes; docs/operations.md says what they mean."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 _data, _as_json, _api, _client = options.data, options.as_json, options.api, options.client_of
@@ -142,7 +135,7 @@ KINDS = ("scene", "transcript", "object", "face", "place", "ocr", "location")
 @click.option("--prev", "direction", flag_value="prev", help="Backwards.")
 @click.option("--next", "direction", flag_value="next", default=True, help="Forwards (default).")
 @click.option("--from-video", "from_video_id", help="Video to start in; default: the end of the timeline.")
-@click.option("--from-ms", type=int, help="Milliseconds in that video.")
+@click.option("--from-ms", type=click.IntRange(0, 2**53), help="Milliseconds in that video.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Least confidence.")
 @click.option("--limit", type=click.IntRange(1, 50), default=1, show_default=True, help="How many, one after the other.")
 @_as_json
@@ -221,14 +214,15 @@ def migrate(**flags: Any) -> None:
     """Bring the database to the newest schema."""
     import migrations
     from eioku.console import Console
-    from eioku.settings import load, masked
+    from eioku.settings import load
     from eioku.supervisor import reachable
+    from infrastructure.redaction import redacted
 
     console = Console()
     with reachable(load(**flags), console) as settings:
         assert settings.database_url is not None
         migrations.upgrade(settings.database_url)
-        console.say(f"{masked(settings.database_url)} is current")
+        console.say(f"{redacted(settings.database_url)} is current")
 
 
 @cli.group()
@@ -282,7 +276,12 @@ def events() -> None:
 
 
 @events.command()
-@click.option("--from", "after", type=int, help="Start after this position; default: the newest 20 events.")
+@click.option(
+    "--from",
+    "after",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Start after this position; default: the newest 20 events.",
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @_data
 @_as_json
@@ -322,34 +321,26 @@ def doctor(*, with_load: bool, as_json: bool, **flags: Any) -> None:
         sys.exit(FAILED)
 
 
-def exit_code(error: EiokuError) -> int:
-    """What the shell is told."""
-    match error:
-        case InvalidParameter() if error.parameter.startswith("EIOKU_"):
-            return WRONG_USAGE
-        case NotFound():
-            return NOTHING_FOUND
-        case ServiceUnavailable():
-            return NOT_THERE
-        case Refused():
-            return WRONG_USAGE
-        case _:
-            return FAILED
-
-
 def main() -> None:
-    """Run a command; what goes wrong on purpose is one sentence, not a traceback."""
+    """Run a command; what goes wrong is one sentence without secrets, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be UTF-8, and the terminal's encoding need not be either.
+            stream.reconfigure(errors="backslashreplace")
     if not {"-h", "--help", "--version"} & set(sys.argv):
-        from eioku.logs import configure_command
+        from infrastructure.logs import configure_command
 
         configure_command()
     try:
         cli(prog_name="eioku")
-    except EiokuError as error:
-        click.echo(f"eioku: {error}", err=True)
-        sys.exit(exit_code(error))
     except BrokenPipeError:  # `eioku events tail | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("EIOKU_LOG_LEVEL") == "debug":
+            raise
+        sentence, code = described(error)
+        click.echo(f"eioku: {sentence}", err=True)
+        sys.exit(code)

@@ -6,10 +6,17 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from domain.errors import EiokuError, ServiceUnavailable
+from domain.errors import EiokuError, InvalidParameter, ServiceUnavailable
+from infrastructure.redaction import redacted
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+_MOST_BYTES = 256 << 20
+"""Of one answer. Pages are far smaller; a server that never ends must not fill the memory."""
 
 
 class ApiRefused(EiokuError):
@@ -26,6 +33,7 @@ class Client:
 
     def __init__(self, url: str, *, tenant: str = "default", timeout_s: float = 60) -> None:
         self.url, self.tenant, self._timeout_s = url.rstrip("/"), tenant, timeout_s
+        self._shown = redacted(self.url)
         self.position = 0
         """Log position of the newest write; `get` asks to see at least that."""
 
@@ -34,7 +42,8 @@ class Client:
 
         Raises:
             ApiRefused: any answer of 400 and more.
-            ServiceUnavailable: nobody answers.
+            InvalidParameter: a value is not Unicode text, as a file name or an argument need not be.
+            ServiceUnavailable: nobody answers, or what answers is not Eioku.
         """
         if self.position:
             query = {"min_position": self.position, "wait_ms": 10_000} | query
@@ -62,27 +71,48 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> Any:  # fmt: skip
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        url = self.url + path + ("?" + urllib.parse.urlencode(given, doseq=True) if given else "")
-        data = None if body is None else json.dumps(body).encode()
+        try:
+            url = self.url + path + ("?" + urllib.parse.urlencode(given, doseq=True) if given else "")
+            data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidParameter("argument", f"{ascii(error.object)[:200]} is not UTF-8 text") from error
         own = {"Eioku-Tenant": self.tenant, "Accept": "application/json", **(headers or {})}
         if data is not None:
             own["Content-Type"] = "application/json"
         request = urllib.request.Request(url, data=data, method=method, headers=own)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
-                content = answer.read()
-                if method != "GET" and (position := answer.headers.get("Eioku-Position")):
-                    self.position = max(self.position, int(position))
-                return json.loads(content) if content else None
+                return self._taken(method, answer)
         except urllib.error.HTTPError as error:
-            raise ApiRefused(error.code, _problem(error.read(), error.code)) from error
-        except (OSError, HTTPException) as error:
-            raise ServiceUnavailable(f"nobody answers at {self.url}: {error}") from error
+            with error:
+                raise ApiRefused(error.code, self._problem(error)) from error
+        except (OSError, HTTPException, ValueError) as error:
+            raise ServiceUnavailable(f"nobody answers at {self._shown}: {redacted(str(error))}") from error
 
+    def _taken(self, method: str, answer: "HTTPResponse") -> Any:
+        """The JSON in an answer of Eioku; remembers how far a write went."""
+        position = answer.headers.get("Eioku-Position") or ""
+        content = answer.read(_MOST_BYTES + 1)
+        # Every read of the API answers its position, so without one this is another server.
+        if (method == "GET" and not position.isdecimal()) or len(content) > _MOST_BYTES:
+            raise self._foreign(f"{answer.status} {answer.headers.get_content_type()}")
+        if method != "GET" and position.isdecimal():
+            self.position = max(self.position, int(position))
+        try:
+            return json.loads(content) if content else None
+        except (ValueError, RecursionError) as error:
+            raise self._foreign("no JSON") from error
 
-def _problem(content: bytes, status: int) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"title": content.decode(errors="replace")[:500] or str(status)}
+    def _problem(self, error: urllib.error.HTTPError) -> dict[str, Any]:
+        try:
+            found = json.loads(error.read(_MOST_BYTES))
+        except (OSError, HTTPException, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or "code" not in found:
+            raise self._foreign(f"{error.code} {error.reason}") from error
+        return found
+
+    def _foreign(self, said: str) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"{self._shown} is not an Eioku API, or a proxy answers for it: it said {said[:200]!r}; check EIOKU_API_URL"
+        )

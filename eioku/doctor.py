@@ -13,8 +13,9 @@ import msgspec
 
 from domain.errors import ServiceUnavailable
 from domain.pipeline import BY_NAME
-from eioku.settings import Settings, masked, unknown_variables
+from eioku.settings import Settings, unknown_variables
 from infrastructure.devices import VISIBLE, installed_gpus, visible_gpus
+from infrastructure.redaction import redacted
 from workers.cublas import WHEEL, cublas_problem
 
 if TYPE_CHECKING:
@@ -246,11 +247,11 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
             why = vectors.trouble(connection)
     except psycopg.Error as error:
         yield Finding(
-            topic="postgres", level="problem", text=f"{masked(url)}: {error}", remedy="check EIOKU_DATABASE_URL"
+            topic="postgres", level="problem", text=redacted(f"{url}: {error}"), remedy="check EIOKU_DATABASE_URL"
         )
         return
     assert row is not None
-    yield Finding(topic="postgres", level="ok", text=f"{row[0]} at {masked(url)}")
+    yield Finding(topic="postgres", level="ok", text=f"{row[0]} at {redacted(url)}")
     if why is not None:
         yield Finding(topic="pgvector", level="note", text=f"no search by meaning: {why}")
     for name, value in zip(names, row[1:], strict=True):
@@ -283,13 +284,13 @@ def _nats(settings: Settings) -> Iterator[Finding]:
     try:
         version = asyncio.run(version_of(url))
     except ServiceUnavailable as error:
-        yield Finding(topic="nats", level="problem", text=masked(str(error)), remedy="check EIOKU_NATS_URL")
+        yield Finding(topic="nats", level="problem", text=redacted(str(error)), remedy="check EIOKU_NATS_URL")
         return
     is_old = version < _OLDEST_NATS
     yield Finding(
         topic="nats",
         level="problem" if is_old else "ok",
-        text=f"{'.'.join(map(str, version))} at {masked(url)}",
+        text=f"{'.'.join(map(str, version))} at {redacted(url)}",
         remedy="2.14 or newer is needed" if is_old else None,
     )
     if settings.nats_url is not None:

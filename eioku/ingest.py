@@ -20,6 +20,8 @@ from eioku.settings import Settings
 from eioku.supervisor import START_S, Tree, running_on
 
 _ASK_EVERY_S = 0.5
+_SAY_EVERY_S = 15.0
+"""How often a line tells how far it is where no bars can be drawn: in a log, or under cron."""
 _AT_ONCE = 20
 """Videos that are asked about in one round, the oldest unfinished first."""
 ENDED = ("completed", "failed", "unavailable", "cancelled", "parked")
@@ -67,7 +69,8 @@ def find(paths: Iterable[Path]) -> Iterator[tuple[str, str | None]]:
     for path in paths:
         whole = os.path.realpath(path.expanduser())
         if not Path(whole).is_dir():
-            yield whole, None
+            is_text = whole.encode(errors="replace").decode() == whole
+            yield whole, None if is_text else "its name is not UTF-8 text: rename it"
             continue
         found = sorted(video_files(whole, recursive=True), key=lambda one: one.path)
         yield from ((one.path, one.error if isinstance(one, ScanProblem) else None) for one in found)
@@ -105,6 +108,7 @@ def follow(client: Client, files: Sequence[File], progress: Progress, *, timeout
     waiting = [file for file in files if file.video_id is not None]
     whole = progress.add_task("videos", total=len(waiting), speed="")
     shown: dict[str, TaskID] = {}
+    said = time.monotonic()
     while waiting:
         for file in waiting[:_AT_ONCE]:
             _look(client, file)
@@ -116,6 +120,9 @@ def follow(client: Client, files: Sequence[File], progress: Progress, *, timeout
                     progress.remove_task(shown.pop(task["task_id"]))
         waiting = [file for file in waiting if file.status is None]
         progress.update(whole, advance=len(ended))
+        if not progress.console.is_terminal and time.monotonic() - said > _SAY_EVERY_S:
+            progress.console.print(_how_far(files, waiting), markup=False, soft_wrap=True)
+            said = time.monotonic()
         if deadline is not None and time.monotonic() > deadline:
             raise EiokuError(f"after {timeout_s:.0f} s still not done: {', '.join(file.path for file in waiting)}")
         if waiting:
@@ -143,6 +150,20 @@ def _look(client: Client, file: File) -> None:
     is_last_word = states[METADATA] != "completed" or video["duplicate_of"] is not None
     if is_last_word or expected <= set(states):
         file.status = video["status"]
+
+
+def _how_far(files: Sequence[File], waiting: Sequence[File]) -> str:
+    """A line for a log."""
+    whole = sum(file.video_id is not None for file in files)
+    running = [
+        f"{task['task_type']} of {file.filename}" + (f" {done['done_ms'] * 100 // done['total_ms']} %" if done else "")
+        for file in waiting[:_AT_ONCE]
+        for task in file.tasks
+        if task["status"] == "running"
+        for done in [task.get("progress") if (task.get("progress") or {}).get("total_ms") else None]
+    ]
+    more = f" and {len(running) - 3} more" if len(running) > 3 else ""  # noqa: PLR2004 - a line, not a list
+    return f"{whole - len(waiting)} of {whole} videos done; running: {', '.join(running[:3]) or 'nothing yet'}{more}"
 
 
 def _draw(progress: Progress, shown: dict[str, TaskID], file: File) -> None:

@@ -1,7 +1,6 @@
 """The pipeline file: what is done with new videos. Read at start; a wrong one stops it and names line, key and remedy."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import msgspec
@@ -10,6 +9,7 @@ from domain.errors import InvalidParameter
 from domain.pipeline import BY_NAME, DEFAULT_PIPELINE, DEFAULT_PROFILE
 from domain.plan import Place, PlanError, Plans, plans_of
 from eioku.settings import Settings
+from eioku.toml_file import read_toml
 
 VARIABLE = "EIOKU_PIPELINE_FILE"
 NAME = "pipeline.toml"
@@ -37,12 +37,9 @@ def load_plans(settings: Settings) -> Plans:
 def read(path: Path) -> Plans:
     """What a file says; raises InvalidParameter as `load_plans` does."""
     try:
-        text = path.read_text()
-        values = tomllib.loads(text)
+        text, values = read_toml(path, VARIABLE)
     except FileNotFoundError as error:
         raise InvalidParameter(VARIABLE, f"there is no {path}; `eioku pipeline init` writes one") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidParameter(VARIABLE, f"{path}: {error}") from error
     try:
         return plans_of(values)
     except PlanError as error:

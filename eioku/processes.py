@@ -1,6 +1,7 @@
 """Programs that are kept running: started, watched, logged, restarted with growing pauses, stopped in order."""
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -8,11 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Protocol
 
 from domain.errors import ServiceUnavailable
+from infrastructure.redaction import redacted
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -20,6 +23,8 @@ SETTLED_S = 60.0
 """A program that ran this long starts again without a pause to speak of."""
 _LOG_BYTES = 10 << 20
 _OLD_LOGS = 3
+_LINE_BYTES = 256 << 10
+"""A longer line is cut into several."""
 
 
 class Told(Protocol):
@@ -51,8 +56,10 @@ class Program:
         pass_fds: Sequence[int] = (),
         stop_signal: signal.Signals = signal.SIGTERM,
         kill_signal: signal.Signals = signal.SIGKILL,
+        logs_json: bool = False,
     ) -> None:
-        self.name = name
+        """`logs_json`: it writes JSON lines; what its libraries write beside them becomes such lines too."""
+        self.name, self._logs_json = name, logs_json
         self._command, self._prepare, self._told = command, prepare, told
         self._environment = None if environment is None else {**os.environ, **environment}
         self._pass_fds, self._stop_signal, self._kill_signal = tuple(pass_fds), stop_signal, kill_signal
@@ -163,8 +170,15 @@ class Program:
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
-            for line in stream:
-                self._write(line.decode(errors="replace").rstrip("\n"))
+            while line := stream.readline(_LINE_BYTES):
+                text = line.decode(errors="replace").rstrip("\n")
+                if self._logs_json and not text.startswith("{"):
+                    if not text.strip():
+                        continue
+                    now = datetime.now(UTC).isoformat()
+                    record = {"event": "output", "text": redacted(text), "level": "info", "timestamp": now}
+                    text = json.dumps(record, ensure_ascii=False)
+                self._write(text)
 
     def _write(self, line: str) -> None:
         self.last_lines = [*self.last_lines[-49:], line]

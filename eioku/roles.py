@@ -19,8 +19,9 @@ import structlog
 
 from domain.errors import InvalidParameter, ServiceUnavailable
 from domain.pipeline import Family
-from eioku import bootstrap, logs
+from eioku import bootstrap
 from eioku.settings import Settings, worker_families
+from infrastructure.logs import log_loop_errors
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ _M_ARENA_MAX = -8
 
 def api(settings: Settings, *, fd: int | None = None) -> None:
     """Serve the REST API, on the open socket `fd` if given."""
-    logs.configure(settings, "api")
+    bootstrap.start_logging(settings, "api")
     import uvicorn
 
     from api.app import create_app
@@ -55,7 +56,7 @@ def api(settings: Settings, *, fd: int | None = None) -> None:
 
 def relay(settings: Settings) -> None:
     """Follow the log: commands to workers, events to others, reactions; compare the queue with the log; scan folders."""
-    logs.configure(settings, "relay")
+    bootstrap.start_logging(settings, "relay")
     from eioku import reactions
 
     with bootstrap.event_log(settings, pool_size=10) as event_log:
@@ -64,7 +65,7 @@ def relay(settings: Settings) -> None:
 
 def ingester(settings: Settings) -> None:
     """Write what workers send into the log."""
-    logs.configure(settings, "ingester")
+    bootstrap.start_logging(settings, "ingester")
     from application.ingest_results import apply_result
     from infrastructure.nats.connection import Bus
     from infrastructure.nats.results import ingest
@@ -79,7 +80,7 @@ def ingester(settings: Settings) -> None:
 
 def projector(settings: Settings) -> None:
     """Keep the read models current."""
-    logs.configure(settings, "projector")
+    bootstrap.start_logging(settings, "projector")
     _share_arenas()
     from projectors.runner import run_projections
 
@@ -110,7 +111,7 @@ def worker(settings: Settings, *, family: str | None, tasks: str | None) -> None
     if len(wanted) != 1 or (family and family not in wanted):
         raise InvalidParameter("EIOKU_WORKER_TASKS", "name one --family, or --tasks of one family")
     ((chosen, task_types),) = wanted.items()
-    logs.configure(settings, f"worker-{chosen}")
+    bootstrap.start_logging(settings, f"worker-{chosen}")
     from infrastructure.nats.connection import Bus
     from workers.runner import WorkerSettings, run_worker
 
@@ -141,6 +142,7 @@ def _run_async(
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        log_loop_errors(loop)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         async with await connect(bootstrap.nats_url(settings), name=f"eioku-{name}") as bus:

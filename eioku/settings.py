@@ -6,32 +6,28 @@ All are described in docs/operations.md.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
 from domain.errors import InvalidParameter
 from domain.off_peak import OffPeak, off_peak
 from domain.pipeline import BY_NAME, FAMILIES
+from eioku.toml_file import read_toml
 from infrastructure.media.source_cache import refusal
+from infrastructure.redaction import redacted, remember
 
 PREFIX = "EIOKU_"
 CONFIG_VARIABLE = "EIOKU_CONFIG"
-_SECRET_IN_URL = re.compile(r"(?<=://)([^/@:]*):([^@/]*)@")
 _NOT_SETTINGS = {CONFIG_VARIABLE, "EIOKU_TEST_MEDIA", "EIOKU_JSON"}
 _ROOT = re.compile(r"[a-z0-9]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
 """A URL prefix, which may name a port, or a folder."""
 _MAX_PORT = 65535
 _MOST_WORKERS = 64
-
-
-def masked(url: str) -> str:
-    """A URL without its password, for people and logs."""
-    return _SECRET_IN_URL.sub(r"\1:***@", url)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if url is not None and not url.startswith(schemes):
                 raise InvalidParameter(PREFIX + name, f"must start with {' or '.join(schemes)}")
+            if url is not None and name != "DATABASE_URL":  # libpq has a syntax of its own, and says what is wrong
+                _check_addresses(PREFIX + name, url)
         for name, number, least, most in (
             ("PORT", self.port, 0, _MAX_PORT),
             ("API_PROCESSES", self.api_processes, 1, 64),
@@ -168,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """All values as they may be printed: passwords in URLs are masked."""
         values = msgspec.structs.asdict(self)
         return {
-            name: masked(value) if name.endswith("_url") and value is not None else value
+            name: redacted(value) if name.endswith("_url") and value is not None else value
             for name, value in values.items()
         }
 
@@ -186,6 +184,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 text = str(value)
             found[PREFIX + name.upper()] = text
         return found
+
+
+def _check_addresses(variable: str, urls: str) -> None:
+    """Raise InvalidParameter unless each of these comma-separated URLs names a host, and a port if any."""
+    for url in urls.split(","):
+        try:
+            parts = urlsplit(url.strip())
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise InvalidParameter(variable, "is not a URL with a host and a port from 1 to 65535")
 
 
 def worker_families(workers: str) -> dict[str, tuple[str, ...] | None]:
@@ -250,6 +260,8 @@ def load(environment: Mapping[str, str] | None = None, **given: Any) -> Settings
         if (value := variables.get(PREFIX + name.upper())) not in (None, "")
     }
     values |= {name: value for name, value in given.items() if value is not None}
+    for name in ("database_url", "nats_url", "api_url"):
+        remember(str(values.get(name, "")))
     if isinstance(roots := values.get("media_roots"), str):
         values["media_roots"] = _ROOT.findall(roots)
     try:
@@ -283,9 +295,9 @@ def _is_flag(name: str) -> bool:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InvalidParameter(CONFIG_VARIABLE, f"{path}: {error}") from error
+        _, values = read_toml(path, CONFIG_VARIABLE)
+    except FileNotFoundError as error:
+        raise InvalidParameter(CONFIG_VARIABLE, f"there is no {path}") from error
     for name in values:
         if name not in Settings.__struct_fields__:
             near = get_close_matches(name, Settings.__struct_fields__, n=1)

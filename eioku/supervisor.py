@@ -194,6 +194,7 @@ class Tree:
             told=self._told,
             environment={**self.settings.environment(), "EIOKU_LOG_FORMAT": "json", **environment},
             pass_fds=pass_fds,
+            logs_json=True,
         )
         self.programs.append(program)
         program.start()

@@ -15,6 +15,7 @@ import structlog
 
 from application.messages import NoAnswer, Space, TextVector
 from domain.errors import EiokuError, WorkerDied
+from infrastructure.logs import LogStyle, style_of_this_process
 from workers.compute import compute
 from workers.producer import ModelPlaces, Producer
 from workers.protocol import (
@@ -58,7 +59,10 @@ class Child:
         their_wires = [Wire(sending, pulse) for (_, sending), pulse in pipes]
         self._process = context.Process(
             target=compute,
-            args=((theirs, asked), their_wires, tuple(producers), models, os.getpid()),
+            args=(
+                (theirs, asked), their_wires, tuple(producers), models, os.getpid(),
+                style_of_this_process() or LogStyle(f"{name}-compute"),
+            ),
             name=f"{name}-compute",
             daemon=True,
         )

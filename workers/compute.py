@@ -18,6 +18,7 @@ from application.messages import NoAnswer, Space, TextVector
 from domain.artifacts import payload_type
 from domain.artifacts.envelope import ArtifactBatch, BatchHead, Item, artifact_id_of
 from domain.errors import EiokuError, ModelUnavailable
+from infrastructure.logs import LogStyle, configure
 from infrastructure.media.frames import SampleFrames, sample_frames
 from infrastructure.media.hardware import HARDWARE
 from infrastructure.media.shared_frames import LOOK_S, SharedFrames
@@ -61,12 +62,13 @@ class _Together(NamedTuple):
     """Held by the job that fetches the source: the others then find the copy."""
 
 
-def compute(
+def compute(  # noqa: PLR0917 - a process is started with positional arguments
     connections: tuple[Connection, Connection],
     wires: Sequence[Wire],
     producers: Sequence[type[Producer]],
     models: ModelPlaces,
     parent: int,
+    log_style: LogStyle,
 ) -> None:
     """The life of the process: load, then do what comes until the parent hangs up.
 
@@ -76,6 +78,7 @@ def compute(
     """
     connection, questions = connections
     die_with(parent)
+    configure(log_style)
     set_up(producers)
     # Ctrl-C goes to the whole process group; the parent decides what becomes of the job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

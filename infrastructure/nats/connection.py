@@ -24,6 +24,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from domain.errors import ServiceUnavailable
+from infrastructure.redaction import redacted
 
 logger = structlog.get_logger()
 
@@ -170,7 +171,7 @@ class Bus:
                     **options,
                 )
         except (TimeoutError, OSError, Error) as error:
-            raise ServiceUnavailable(f"no NATS server at {url}: {error!r}") from error
+            raise ServiceUnavailable(redacted(f"no NATS server at {url}: {error!r}")) from error
 
     async def close(self) -> None:
         """Leave; safe to call twice."""

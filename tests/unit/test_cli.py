@@ -1,5 +1,6 @@
 """The command line: exit codes, what goes where, sentences instead of tracebacks."""
 
+import io
 import json
 import subprocess
 import sys
@@ -9,12 +10,21 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console as Rich
 
-from domain.errors import InvalidParameter, NoMatch, PathNotAllowed, ServiceUnavailable, WorkerDied
-from eioku import show
-from eioku.cli import cli, exit_code
+from domain.errors import (
+    EiokuError,
+    InvalidParameter,
+    NoMatch,
+    PathNotAllowed,
+    ServiceUnavailable,
+    WorkerDied,
+)
+from eioku import ingest, show
+from eioku.cli import cli
 from eioku.client import ApiRefused, Client
 from eioku.console import Console, clock
+from eioku.failures import exit_code
 from eioku.ingest import File, find
 from eioku.show import preview
 
@@ -202,3 +212,16 @@ def test_a_data_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
     assert "eioku: the data folder" in done.stderr
     assert "--data" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ingest_says_how_far_it_is_where_no_bars_can_be_drawn(api, monkeypatch):
+    monkeypatch.setattr(ingest, "_SAY_EVERY_S", 0)
+    monkeypatch.setattr(ingest, "_ASK_EVERY_S", 0)
+    running = {"task_id": "t", "task_type": "ocr", "status": "running", "progress": {"done_ms": 300, "total_ms": 1000}}
+    Api.answers["/v1/tasks"] = (200, {"tasks": [running]})
+    console = Console()
+    console.rich = Rich(file=io.StringIO(), width=200)
+    files = [File(path="/a.mp4", video_id="1", filename="a.mp4"), File(path="/b.mp4", error="refused")]
+    with ingest.bars(console) as progress, pytest.raises(EiokuError, match="still not done"):
+        ingest.follow(Client(api), files, progress, timeout_s=0)
+    assert "0 of 1 videos done; running: ocr of a.mp4 30 %" in console.rich.file.getvalue()

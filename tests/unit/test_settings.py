@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from domain.errors import InvalidParameter
-from eioku.settings import Settings, load, masked, unknown_variables, worker_counts, worker_families
+from eioku.settings import Settings, load, unknown_variables, worker_counts, worker_families
+from infrastructure.redaction import redacted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,7 @@ def test_a_media_root_that_could_never_be_read_is_refused_at_once(root):
         ("EIOKU_WORKERS", "light,asr:0", "'asr:0': not between 1 and 64 processes"),
         ("EIOKU_WORKERS", "asr:two", "'asr:two': not between 1 and 64 processes"),
         ("EIOKU_DEPLOYMENT", "a b", "letters, digits"),
-        ("EIOKU_CONFIG", "/nowhere.toml", "No such file"),
+        ("EIOKU_CONFIG", "/nowhere.toml", "there is no /nowhere.toml"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable, value, says):
@@ -80,7 +81,7 @@ def test_passwords_are_never_shown():
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.shown())
     assert settings.database_url == "postgresql://u:hunter2@db/x"
-    assert masked("nats://127.0.0.1:4222") == "nats://127.0.0.1:4222"
+    assert redacted("nats://127.0.0.1:4222") == "nats://127.0.0.1:4222"
 
 
 def test_a_child_process_reads_the_same_settings():
