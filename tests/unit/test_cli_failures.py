@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import structlog
 
 from eioku.cli import main
 
@@ -27,7 +28,8 @@ def eioku(monkeypatch, capsys):
             main()
         return "".join(capsys.readouterr()), ended.value.code or 0
 
-    return run
+    yield run
+    structlog.reset_defaults()  # a command logs to the standard error of its own time
 
 
 def check(done, code, *says):
