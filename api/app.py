@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import structlog
 from litestar import Litestar
@@ -13,6 +14,7 @@ from litestar.middleware import DefineMiddleware
 from api.board import Board
 from api.bodies import JsonBody
 from api.edge import Edge
+from api.followers import Followers
 from api.idempotency import Idempotency, Keys
 from api.metrics import Metrics
 from api.openapi import CONFIG
@@ -37,6 +39,7 @@ def create_app(services: ApiServices) -> Litestar:
     served = ServedPosition(services.database_url)
     metrics = Metrics()
     state = State({"services": services, "served": served, "metrics": metrics, "board": Board(), "bus": None})
+    state.followers = Followers(services.followers)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -58,6 +61,7 @@ def create_app(services: ApiServices) -> Litestar:
             state.idempotency_keys = Keys(await stack.enter_async_context(keys))
             await stack.enter_async_context(served)
             await stack.enter_async_context(_bus(state, services.nats_url))
+            await stack.enter_async_context(_running(state.followers.watch(state.pool)))
             yield
 
     return Litestar(
@@ -81,17 +85,26 @@ def create_app(services: ApiServices) -> Litestar:
 
 
 @contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `work` meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
 async def _bus(state: State, url: str | None) -> AsyncIterator[None]:
     """Keeps `state.bus` connected; the API serves without it, only live progress is missing then."""
     if url is None:
         yield
         return
-    trying = asyncio.create_task(_connect(state, url))
     try:
-        yield
+        async with _running(_connect(state, url)):
+            yield
     finally:
-        trying.cancel()
-        await asyncio.gather(trying, return_exceptions=True)
         if state.bus is not None:
             await state.bus.close()
 

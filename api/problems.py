@@ -46,6 +46,7 @@ PROBLEMS: dict[type[EiokuError], tuple[int, str]] = {
     errors.InvalidState: (409, "The present state does not allow this"),
     errors.IdempotencyMismatch: (409, "The idempotency key was used for another request"),
     errors.ContentMismatch: (409, "The id is taken by other content"),
+    errors.IdTaken: (409, "The id is taken by other content"),
     errors.ConcurrencyConflict: (503, "Too many writers at once"),
     errors.IntegrityConflict: (409, "The history holds other content"),
     errors.Undecodable: (500, "A stored event cannot be read"),

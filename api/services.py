@@ -34,6 +34,8 @@ class ApiServices(msgspec.Struct, frozen=True, kw_only=True):
     """When work that can wait is done; None = at any time."""
     plans: Plans = Plans()
     """What is done with new videos."""
+    followers: tuple[str, ...] = ()
+    """Followers of the log that must get on for this API to be ready."""
     read_connections: int = 8
     """Most Postgres connections for reads in this process."""
 

@@ -2,16 +2,19 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import structlog
 
 from application.ports import EventLog, Recorded
-from domain.errors import EiokuError, Undecodable
+from domain.errors import ConcurrencyConflict, EiokuError, Undecodable
 
 logger = structlog.get_logger()
 
 TRIES = 3
 """A reaction that fails so often with an error that does not pass by itself is parked."""
+CONFLICTS = 20
+"""So many conflicts on one version of one stream are no race: something else holds that place for good."""
 CHECKPOINT_EVERY = 100
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 5.0
 
@@ -24,7 +27,8 @@ class Follower:
 
     `react` must be idempotent: after a crash the records since the last checkpoint come again. What it raises decides:
 
-    - a retryable error of ours (a lost race, a database that is away): again, for as long as it takes
+    - a retryable error of ours (a lost race, a database that is away): again, for as long as it takes; but `CONFLICTS`
+      times on the same version of a stream, and the record is parked
     - anything else: again `TRIES` times, then the record is parked and the follower goes on
     """
 
@@ -44,6 +48,9 @@ class Follower:
         """Everything up to here was reacted to; None before the first look."""
         self._noted = 0
         """The stored checkpoint."""
+        self._conflict: tuple[UUID, int] | None = None
+        """Stream and version of the newest conflict, at the record that comes next."""
+        self._conflicts = 0
 
     def run(self, wait: Callable[[], object], stop: threading.Event) -> None:
         """Follow until `stop` is set. `wait` returns when there may be news, and from time to time anyway."""
@@ -93,9 +100,9 @@ class Follower:
             try:
                 self._react(record)
             except EiokuError as error:
-                if error.retryable:
+                if error.retryable and not self._is_lost_for_good(error):
                     raise
-                tries += 1
+                tries += TRIES if error.retryable else 1
                 if tries >= TRIES:
                     self._set_aside(record, error)
                     return
@@ -108,6 +115,16 @@ class Follower:
                 return
             (stop or threading.Event()).wait(pause_s)
             pause_s *= 2
+
+    def _is_lost_for_good(self, error: EiokuError) -> bool:
+        """Whether this conflict came so often that it is no race."""
+        if not isinstance(error, ConcurrencyConflict):
+            return False
+        self._note()  # health tells where it stands
+        place = (error.stream, error.expected)
+        self._conflicts = self._conflicts + 1 if place == self._conflict else 1
+        self._conflict = place
+        return self._conflicts >= CONFLICTS
 
     def _set_aside(self, record: Recorded, error: Exception) -> None:
         logger.error("follower.parked", follower=self.name, position=record.position, error=repr(error))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from application.ports import EventLog, LogItem
 from domain import capability, content, face_cluster, queue, run, scan, selection, task, video
-from domain.errors import ConcurrencyConflict
+from domain.errors import ConcurrencyConflict, IdTaken
 from domain.event import Command, DomainEvent
 
 TRIES = 5
@@ -30,29 +30,53 @@ for _module, _base in (
 ):
     STREAMS[_base] = _module
     _BASES[_module.__name__] = _base
+SHARED = frozenset({capability, queue})
+"""Streams that serve all tenants, as the workers do."""
 _BY_MODULE_NAME = {module.__name__: module for module in STREAMS.values()}
 
 
 def decide(log: EventLog, *commands: Command) -> Sequence[DomainEvent]:
-    """What `commands` cause on the present state of their streams, each seeing what those before it caused."""
+    """What `commands` cause on the present state of their streams, each seeing what those before it caused.
+
+    A stream of another kind or tenant is not there for a command. One that would begin it is refused: the id is taken.
+    """
     states: dict[UUID, Any] = {}
+    foreign: set[UUID] = set()
     events: list[DomainEvent] = []
     for command in commands:
-        stream = _BY_MODULE_NAME[type(command).__module__]
-        if command.stream_id not in states:
-            states[command.stream_id] = present(log, stream, command.stream_id)
-        for event in stream.decide(states[command.stream_id], command):
-            states[command.stream_id] = stream.evolve(states[command.stream_id], event)
+        stream_id, stream = command.stream_id, _BY_MODULE_NAME[type(command).__module__]
+        if stream_id not in states:
+            history = log.load(stream_id)
+            states[stream_id] = None
+            if all(_is_for(event, stream, command) for event in history):
+                states[stream_id] = _folded(stream, history)
+            else:
+                foreign.add(stream_id)
+        for event in stream.decide(states[stream_id], command):
+            if stream_id in foreign:
+                raise IdTaken(stream_id)
+            states[stream_id] = stream.evolve(states[stream_id], event)
             events.append(event)
     return events
 
 
+def _is_for(event: DomainEvent, stream: ModuleType, command: Command) -> bool:
+    is_shared = stream in SHARED
+    return isinstance(event, _BASES[stream.__name__]) and (
+        is_shared or event.tenant_id == command.meta.tenant_id
+    )
+
+
 def present(log: EventLog, stream: ModuleType, stream_id: UUID) -> Any:
     """The present state of a stream; None when there is none, or when the id names a stream of another kind."""
+    history = log.load(stream_id)
+    is_of_kind = all(isinstance(event, _BASES[stream.__name__]) for event in history)
+    return _folded(stream, history) if is_of_kind else None
+
+
+def _folded(stream: ModuleType, history: Sequence[DomainEvent]) -> Any:
     state: Any = None
-    for event in log.load(stream_id):
-        if not isinstance(event, _BASES[stream.__name__]):
-            return None
+    for event in history:
         state = stream.evolve(state, event)
     return state
 

@@ -17,9 +17,11 @@ from domain import run, task
 from domain.artifacts import payload_type
 from domain.artifacts.envelope import BatchHead, Item, Payload, artifact_id_of, pack
 from domain.artifacts.fields import Language
-from domain.errors import ContentMismatch, InvalidArtifact, InvalidParameter
+from domain.errors import IdTaken, InvalidArtifact, InvalidParameter
 from domain.event import Meta
+from domain.ids import chosen
 from domain.pipeline import DEFAULT_PROFILE, config_hash
+from domain.run import artifacts_stream_of
 
 BATCH = 1_000
 MOST_MS = 2**31 - 1
@@ -83,9 +85,9 @@ def import_artifacts(log: EventLog, meta: Meta, video_id: UUID, wish: Import, *,
     Raises:
         VideoNotFound: not there, deleted, or another tenant's.
         SchemaNotFound, InvalidArtifact, InvalidParameter: the first thing that is wrong.
-        ContentMismatch: the run's or an artifact's id is taken by something else.
+        IdTaken: the run's id belongs to something else.
     """
-    run_id = wish.run_id or run_id
+    run_id = run_id if wish.run_id is None else chosen("run_id", wish.run_id)
     found = _checked(wish, run_id)
     types = tuple(dict.fromkeys([*wish.artifact_types, *(f.artifact_type for f in found)]))
     for name in wish.artifact_types:
@@ -98,14 +100,14 @@ def import_artifacts(log: EventLog, meta: Meta, video_id: UUID, wish: Import, *,
 
     def items() -> Sequence[LogItem]:
         video_of(log, meta, video_id)
-        known = log.load(run_id)
-        if known:
-            started = known[0]
-            if not isinstance(started, run.RunStarted) or started.tenant_id != meta.tenant_id:
-                raise ContentMismatch(f"run {run_id} belongs to something else")
-            if started.input_hash != content:
-                raise ContentMismatch(f"run {run_id} was imported with other content")
+        started = next(iter(log.load(run_id)), None)
+        if isinstance(started, run.RunStarted) and (started.tenant_id, started.input_hash) == (
+            meta.tenant_id,
+            content,
+        ):
             return []
+        if any(log.version(stream) for stream in (run_id, task_id, artifacts_stream_of(run_id))):
+            raise IdTaken(run_id)
         return list(
             _journal(meta, video_id, wish, found, types, run_id=run_id, task_id=task_id, content=content)
         )
@@ -138,7 +140,10 @@ def _checked(wish: Import, run_id: UUID) -> list[_Found]:
             raise InvalidArtifact(f"{artifact.artifact_type} payload: {error}", index=index) from error
         if flaw := payload.flaw():
             raise InvalidArtifact(f"{artifact.artifact_type} payload: {flaw}", index=index)
-        artifact_id = artifact.artifact_id or artifact_id_of(run_id, index + 1)
+        if artifact.artifact_id is None:
+            artifact_id = artifact_id_of(run_id, index + 1)
+        else:
+            artifact_id = chosen(f"artifacts[{index}].artifact_id", artifact.artifact_id)
         if artifact_id in ids:
             raise InvalidArtifact(f"artifact_id {artifact_id} comes twice", index=index)
         ids.add(artifact_id)

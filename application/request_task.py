@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from application.handle import store
+from application.handle import decide, store
 from application.policies import pipeline_task, present_task
 from application.ports import EventLog, LogItem
 from domain import task, video
@@ -64,8 +64,8 @@ def request_task(
                 return []
             number += 1
             asked = task_id_of(video_id, task_type, chosen, hashed, str(number))
-        return task.decide(
-            None,
+        return decide(
+            log,
             task.RequestTask(
                 stream_id=asked,
                 meta=meta,
@@ -98,9 +98,12 @@ def video_of(log: EventLog, meta: Meta, video_id: UUID) -> video.Video:
 
 def _is_made_by(log: EventLog, meta: Meta, task_id: UUID, wish: tuple[str, str]) -> bool | None:
     """None: no such task, or one of another profile or config hash. True: open, and made by this very request.
-    False: ended. Open otherwise: TaskActive.
+    False: ended, or no task. Open otherwise: TaskActive.
     """
-    events = [event for event in log.load(task_id) if isinstance(event, TaskEvent)]
+    history = log.load(task_id)
+    events = [event for event in history if isinstance(event, TaskEvent)]
+    if len(events) < len(history):
+        return False  # the id is taken by something else
     first = events[0] if events else None
     if not isinstance(first, task.TaskRequested) or (first.profile, first.config_hash) != wish:
         return None

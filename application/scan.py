@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from application.handle import handle, present, store
+from application.handle import decide, handle, present, store
 from application.policies import SCANNER
 from application.ports import Clock, EventLog
 from domain import scan, video
@@ -205,7 +205,7 @@ def _take_in(log: EventLog, files: dict[UUID, VideoFile], meta: Meta, tally: Tal
 
 def _news(log: EventLog, video_id: UUID, file: VideoFile, meta: Meta) -> Sequence[DomainEvent]:
     state: Video | None = present(log, video, video_id)
-    if state is None:
+    if state is None or state.tenant_id != meta.tenant_id:
         wish = RegisterVideo(
             stream_id=video_id,
             meta=meta,
@@ -214,7 +214,7 @@ def _news(log: EventLog, video_id: UUID, file: VideoFile, meta: Meta) -> Sequenc
             size_bytes=file.size_bytes,
             mtime_ms=file.mtime_ms,
         )
-        return video.decide(None, wish)
+        return decide(log, wish)  # refused when the id is taken by something else
     if state.is_deleted or state.source != file.path:
         return ()
     notice = NoticeFile(stream_id=video_id, meta=meta, size_bytes=file.size_bytes, mtime_ms=file.mtime_ms)

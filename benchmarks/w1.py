@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -242,7 +243,7 @@ def import_bodies(film: Film) -> Iterator[bytes]:
     for artifact_type, found in film.found.items():
         yield msgspec.json.encode(
             {
-                "run_id": uuid5(film.video_id, artifact_type),
+                "run_id": UUID(bytes=sha256(f"{film.video_id}:{artifact_type}".encode()).digest()[:16], version=4),
                 "producer": "w1",
                 "producer_version": "1",
                 "created_at": _MADE_AT,

@@ -14,7 +14,8 @@ EiokuError
 │   ├── TaskActive             the same work is pending or running
 │   ├── InvalidState           the thing is in a state that does not allow this
 │   ├── IdempotencyMismatch    a key was used with another body
-│   └── ContentMismatch        the same id with other content
+│   ├── ContentMismatch        the same id with other content
+│   └── IdTaken                the id belongs to something else, whatever and whoever's it is
 ├── ConcurrencyConflict        the stream grew while we decided (retryable)
 ├── IntegrityConflict          stored history contradicts what is appended
 ├── Undecodable                a stored event that this version of the program cannot read
@@ -183,6 +184,14 @@ class ContentMismatch(Conflict):
     """A client-chosen id came again with other content."""
 
     code = "CONTENT_MISMATCH"
+
+
+class IdTaken(ContentMismatch):
+    """The id belongs to something else. Says the same whoever owns it, so that nobody learns what others have."""
+
+    def __init__(self, taken_id: UUID) -> None:
+        super().__init__(f"the id {taken_id} is taken; choose another one")
+        self.taken_id = taken_id
 
 
 class ConcurrencyConflict(EiokuError):

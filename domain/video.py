@@ -7,7 +7,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
-from domain.errors import ContentMismatch, VideoNotFound
+from domain.errors import IdTaken, VideoNotFound
 from domain.event import Command, DomainEvent, head
 
 
@@ -333,8 +333,6 @@ def _register(state: Video | None, command: RegisterVideo) -> Sequence[VideoEven
                 mtime_ms=command.mtime_ms,
             )
         ]
-    if state.tenant_id != command.meta.tenant_id:
-        raise ContentMismatch(f"video {command.stream_id} belongs to somebody else")
-    if state.source == command.source:
+    if state.tenant_id == command.meta.tenant_id and state.source == command.source:
         return []
-    raise ContentMismatch(f"video {command.stream_id} is registered with another source")
+    raise IdTaken(command.stream_id)

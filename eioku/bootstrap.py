@@ -67,7 +67,9 @@ def event_log(settings: Settings, *, pool_size: int = 5) -> "Iterator[PostgresEv
 def api_services(settings: Settings, log: "PostgresEventLog") -> "ApiServices":
     """What the API stands on."""
     from api.services import ApiServices
+    from application import faces, policies
     from eioku.pipeline_file import load_plans
+    from infrastructure.nats import relay
 
     return ApiServices(
         log=log,
@@ -80,6 +82,8 @@ def api_services(settings: Settings, log: "PostgresEventLog") -> "ApiServices":
         deployment=settings.deployment,
         off_peak=settings.window(),
         plans=load_plans(settings),
+        # Not the sweeper of pictures: it rightly waits for a read model that is halted.
+        followers=(relay.FOLLOWER, policies.FOLLOWER, faces.FOLLOWER),
     )
 
 

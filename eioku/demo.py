@@ -1,14 +1,17 @@
 """`eioku demo`: makes films of which everything is known, indexes them, asks over HTTP, checks every answer."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import NAMESPACE_URL, uuid5
+from uuid import UUID
 
 import msgspec
 
+from domain.video import video_id_of
 from eioku.client import ApiRefused, Client
 from eioku.console import Console, clock, show_table
 from eioku.demo_film import Film, Truth, make_films
@@ -122,7 +125,10 @@ def _given(video: Path | None) -> Path:
 
 def _register(client: Client, path: Path) -> File:
     """Under an id that follows from the path, so that a second demo finds the first one's work."""
-    video_id = uuid5(NAMESPACE_URL, f"eioku:demo:{path}")
+    for known in client.get("/v1/videos", filename=path.name, limit=100)["videos"]:
+        if known["source"] == os.path.realpath(path):
+            return File(path=str(path), video_id=known["video_id"], filename=known["filename"])
+    video_id = video_id_of(client.tenant, os.path.realpath(path))
     answer = client.put(f"/v1/videos/{video_id}", {"source": str(path)})
     return File(path=str(path), video_id=answer["video_id"], filename=answer["filename"])
 
@@ -172,7 +178,7 @@ def _labels_from_truth(client: Client, films: tuple[Film, ...], files: list[File
             for thing in film.truth.objects
         ]
         body = {
-            "run_id": str(uuid5(NAMESPACE_URL, f"{file.video_id}:truth")),
+            "run_id": str(UUID(bytes=sha256(f"{file.video_id}:truth".encode()).digest()[:16], version=4)),
             "producer": "film ground truth",
             "producer_version": "1",
             "created_at": film.truth.captured_at.isoformat(),

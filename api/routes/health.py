@@ -103,6 +103,7 @@ async def _database(request: Call) -> list[Check]:
             "at head" if found == [wanted] else f"at {found}, not {wanted}; run `eioku migrate`",
         ),
         Check("projections", lag <= WARNING_LAG, f"{lag} events behind"),
+        Check("followers", not (stuck := request.app.state.followers.stuck()), "; ".join(stuck) or "get on"),
         # Parked events and halted projections are shown, but the rest can still be served.
         Check("parked", True, "; ".join(trouble) or "nothing"),
     ]

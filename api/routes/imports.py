@@ -16,7 +16,7 @@ from api.subtitles import parse
 from application.imports import Import, ImportedArtifact, import_artifacts
 from domain.artifacts.fields import Language
 from domain.artifacts.transcript_segment import TranscriptSegmentV1
-from domain.errors import ContentMismatch
+from domain.errors import IdTaken
 
 SUBTITLES = {"text/vtt": "webvtt", "application/x-subrip": "subrip"}
 SETTLE_S = 1.0
@@ -87,8 +87,8 @@ class Imports(Controller):
         if language is not None:
             data = msgspec.structs.replace(data, language=language)
         data = msgspec.structs.replace(data, created_at=utc("created_at", data.created_at))
-        run_id = data.run_id or request.new_id("run")
-        await self._refuse_taken(request, data, run_id)
+        run_id = request.new_id("run")
+        await self._refuse_taken(request, data, data.run_id or run_id)
         work = partial(import_artifacts, request.services.log, request.meta(), video_id, data, run_id=run_id)
         imported = await asyncio.to_thread(work)
         request.wrote(imported.position)
@@ -110,4 +110,4 @@ class Imports(Controller):
             )
             taken = await cursor.fetchone()
         if taken:
-            raise ContentMismatch(f"artifact {taken[0]} belongs to another run")
+            raise IdTaken(taken[0])

@@ -19,8 +19,9 @@ from api.routes.common import Cursor, Date, Name, filled, utc
 from api.sources import resolve
 from api.uploads import Upload, receive
 from domain.errors import InvalidParameter, NoMatch, TooLarge
+from domain.ids import chosen
 from domain.pipeline import task_type
-from domain.video import DeleteVideo, RegisterVideo
+from domain.video import DeleteVideo, RegisterVideo, video_id_of
 from projectors import videos as read
 from projectors.tasks import TaskView, tasks_of_video
 from projectors.video_locations import Location, location_of_video
@@ -75,11 +76,14 @@ class Videos(Controller):
     @post(status_code=202, request_max_body_size=None)
     async def register(self, request: Call) -> Response[Accepted]:
         """Make a video known, by its source or as an upload."""
-        return await _take_in(request, request.new_id("video"))
+        return await _take_in(request, None)
 
     @put("/{video_id:str}", status_code=202, request_max_body_size=None)
     async def register_as(self, request: Call, video_id: FromPath[UUID]) -> Response[Accepted]:
-        """The same under an id of one's own choice; again changes nothing."""
+        """The same under an id of one's own choice; again changes nothing.
+
+        A UUID of version 5 is refused, but for the one that a scan would give this source.
+        """
         return await _take_in(request, video_id)
 
     @get()
@@ -134,14 +138,20 @@ class Videos(Controller):
         return found
 
 
-async def _take_in(request: Call, video_id: UUID) -> Response[Any]:
+async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
+    """`wanted` is an id of the client's choice."""
+    video_id = request.new_id("video") if wanted is None else wanted
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
+        if wanted is not None:
+            chosen("video_id", wanted)
         return await _upload(request, video_id)
     if kind not in ("", "application/json"):
         raise UnsupportedMediaType(f"send application/json or multipart/form-data, not {kind}")
     body = decode(await _small(request), VideoBody)
     source = await asyncio.to_thread(resolve, body.source, request.services.media_roots)
+    if wanted is not None:
+        chosen("video_id", wanted, derived=video_id_of(request.tenant, source.location))
     given = _FormFields(
         body.filename or source.filename, body.file_created_at, body.collection, body.pipeline
     )

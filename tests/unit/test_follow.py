@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from application.follow import TRIES, Follower
+from api.followers import STUCK_S, Followers
+from application.follow import CONFLICTS, TRIES, Follower
 from application.ports import Recorded
 from domain import video
-from domain.errors import InvalidState, ServiceUnavailable
+from domain.errors import ConcurrencyConflict, InvalidState, ServiceUnavailable
 from tests.support.memory_log import MemoryLog
 from tests.support.results import given_task, given_video
 
@@ -123,3 +124,59 @@ def test_a_stopped_follower_leaves_in_the_middle_and_goes_on_there(log):
 
     Follower("test", log, react, kinds=[video.VideoRegistered.TOPIC], park=reactor.park).step(stop)
     assert (reactor.seen, log.checkpoint("test")) == ([1, 2], 2)
+
+
+def following(log: MemoryLog, reactor: Reactor) -> None:
+    """Follow until there is nothing more, without the pauses."""
+
+    class Quick(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return self.is_set()
+
+    stop = Quick()
+    follower(log, reactor).run(stop.set, stop)
+
+
+def test_a_conflict_that_never_passes_is_parked_and_the_rest_goes_on(log):
+    reactor = Reactor(3, ConcurrencyConflict(UUID(int=7), 0))
+    following(log, reactor)
+    assert (reactor.seen, reactor.tries) == ([1, 2, 4, 5], CONFLICTS)
+    assert [position for position, _ in reactor.parked] == [3]
+
+
+def test_a_race_that_moves_on_is_not_parked(log):
+    class Busy(Reactor):
+        def __call__(self, record: Recorded) -> None:
+            self.error = ConcurrencyConflict(UUID(int=7), self.tries)
+            super().__call__(record)
+
+    reactor = Busy(3, ServiceUnavailable("away"), times=CONFLICTS * 3)
+    following(log, reactor)
+    assert (reactor.seen, reactor.parked) == ([1, 2, 3, 4, 5], [])
+
+
+def test_while_it_is_at_a_conflict_its_checkpoint_tells_where(log):
+    reactor = Reactor(4, ConcurrencyConflict(UUID(int=7), 0))
+    with pytest.raises(ConcurrencyConflict):
+        follower(log, reactor).step()
+    assert log.checkpoint("test") == 3
+
+
+def test_a_follower_is_stuck_when_it_stands_still_with_something_to_read():
+    seen = Followers(["policies", "faces"])
+    seen.note({"policies": 4, "faces": 9}, 9, now=0)
+    seen.note({"policies": 4, "faces": 9}, 12, now=STUCK_S / 2)
+    assert seen.stuck(now=STUCK_S) == []
+    (said,) = seen.stuck(now=STUCK_S + 1)
+    assert "policies" in said
+    assert "position 4" in said
+    seen.note({"policies": 5, "faces": 12}, 12, now=STUCK_S + 1)
+    assert seen.stuck(now=STUCK_S + 2) == []
+
+
+def test_a_follower_that_had_nothing_to_read_for_long_is_not_stuck():
+    seen = Followers(["policies"])
+    for now in (0, 1_000, 2_000):
+        seen.note({"policies": 9}, 9, now=now)
+    seen.note({"policies": 9}, 10, now=2_001)
+    assert seen.stuck(now=2_002) == []
