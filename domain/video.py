@@ -17,7 +17,7 @@ def video_id_of(tenant_id: str, source: str) -> UUID:
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the container says. Sizes in pixels as displayed (rotation applied)."""
+    """What the container says. Sizes in pixels as displayed (pixel shape and rotation applied)."""
 
     duration_ms: int
     container: str
@@ -27,6 +27,8 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     height: int | None = None
     rotation: int = 0
     """Clockwise degrees that were applied: 0, 90, 180, 270."""
+    is_mirrored: bool = False
+    """Left and right changed places before that."""
     frame_rate: float | None = None
     video_codec: str | None = None
     audio_codec: str | None = None

@@ -85,7 +85,7 @@ class FaceDetection(Producer):
 
     task_type = "face_detection"
     name = "dlib"
-    version = "2"
+    version = "3"
     shares_frames = True
     reuses_memory = True
 

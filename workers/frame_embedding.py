@@ -52,7 +52,7 @@ class FrameEmbedding(Knowing):
 
     task_type = "frame_embedding"
     name = "transformers"
-    version = "1"
+    version = "2"
     needs_spans = ("scene",)
     shares_frames = True
     reuses_memory = True

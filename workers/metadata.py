@@ -19,7 +19,7 @@ class MetadataExtraction(Producer):
 
     task_type = "metadata_extraction"
     name = "eioku.probe"
-    version = "2"
+    version = "3"
 
     def __init__(self) -> None:
         self._outcome = Outcome(metrics={})
@@ -80,6 +80,7 @@ def _payload(found: Probe, blake3: str, size_bytes: int) -> VideoMetadataV1:
         width=facts.width,
         height=facts.height,
         rotation=facts.rotation if facts.has_video else None,
+        is_mirrored=facts.is_mirrored or None,
         frame_rate=facts.frame_rate,
         video_codec=facts.video_codec,
         audio_codec=facts.audio_codec,

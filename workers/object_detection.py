@@ -52,7 +52,7 @@ class ObjectDetection(Producer):
 
     task_type = "object_detection"
     name = "ultralytics"
-    version = "2"
+    version = "3"
     shares_frames = True
     reuses_memory = True
     shares_batches = True

@@ -66,7 +66,7 @@ class Ocr(Producer):
 
     task_type = "ocr"
     name = "paddleocr"
-    version = "1"
+    version = "2"
     shares_frames = True
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class PlaceDetection(Producer):
 
     task_type = "place_detection"
     name = "places365"
-    version = "2"
+    version = "3"
     shares_frames = True
     reuses_memory = True
     shares_batches = True

@@ -41,7 +41,7 @@ class SceneDetection(Producer):
 
     task_type = "scene_detection"
     name = "pyscenedetect"
-    version = "1"
+    version = "2"
     shares_frames = True
 
     def __init__(self) -> None:
@@ -94,21 +94,30 @@ def _scene(config: SceneConfig, index: int, start_ms: int, end_ms: int, score: f
 def _cuts(
     job: Job, config: SceneConfig, duration_ms: int, decoding: Decoding, context: Context
 ) -> Iterator[tuple[int, float | None]]:
-    """(ms, score) of each cut: the time of the first frame after it."""
+    """(ms, score) of each cut: the time of the first frame after it. A change of the picture's size is a cut."""
     from scenedetect import FrameTimecode
     from scenedetect.common import Timecode
 
-    detector = _detector(config)
+    detector, cut_ms = _detector(config), 0
+    look: tuple[tuple[int, ...], ...] = ()
     scores: deque[tuple[int, float]] = deque(maxlen=RECENT_FRAMES)
     last = None
     for frame in job.frames(max_side=config.width, layout="bgr24", decoding=decoding):
         at_ms = frame.time_ms
         context.progress(at_ms, max(duration_ms, at_ms))
+        before, look = look, (frame.screen, frame.image.shape)
+        if last is not None and before != look:
+            # A detector compares pictures of one size only.
+            yield from ((_ms(cut), _score(scores, _ms(cut))) for cut in detector.post_process(last))
+            if at_ms - cut_ms >= config.min_scene_ms:
+                yield (cut_ms := at_ms), None
+            detector = _detector(config)
         # The rate only matters for lengths given in frames; ours are in seconds.
         last = FrameTimecode(Timecode(pts=round(frame.time / MICROSECONDS), time_base=MICROSECONDS), fps=25.0)
         cuts = detector.process_frame(last, frame.image)
         scores.append((at_ms, getattr(detector, "_frame_score", None) or 0.0))
-        yield from ((_ms(cut), _score(scores, _ms(cut))) for cut in cuts)
+        for cut in cuts:
+            yield (cut_ms := _ms(cut)), _score(scores, cut_ms)
     if last is not None:
         yield from ((_ms(cut), _score(scores, _ms(cut))) for cut in detector.post_process(last))
 

@@ -55,7 +55,7 @@ class Thumbnails(Producer):
 
     task_type = "thumbnails"
     name = "eioku.thumbnails"
-    version = "1"
+    version = "2"
     needs_spans = (
         "scene",
         "object.detection",

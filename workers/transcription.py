@@ -69,7 +69,7 @@ class Transcription(Shareable):
 
     task_type = "transcription"
     name = "faster-whisper"
-    version = "2"
+    version = "3"
 
     def __init__(self) -> None:
         self._gpu_works = True

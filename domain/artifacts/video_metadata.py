@@ -88,6 +88,8 @@ class VideoMetadataV1(Payload, frozen=True):
     height: Index | None = None
     rotation: int | None = None
     """Clockwise degrees applied for display."""
+    is_mirrored: bool | None = None
+    """True where left and right change places before that; absent for other files."""
     frame_rate: Annotated[float, Meta(ge=0)] | None = None
     video_codec: str | None = None
     audio_codec: str | None = None

@@ -1,6 +1,7 @@
 """Cutting a stretch out of a video, exact to the frame and sample, as an mp4 that plays everywhere."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from domain.errors import JobCancelled, MediaUnreadable
-from infrastructure.media.frames import clockwise
+from infrastructure.media.orientation import UPRIGHT, Orientation, Screen, displayed, fit, orientation_of
 from infrastructure.media.source import open_media, origin, picture_track, seek_before
 
 CLOCK = Fraction(1, 90_000)
 """Time base of the pictures written: every frame rate in use is near a whole number of its ticks."""
+SLACK = 2
+"""Pixels that a side may be off without black bars: sides are made even, and pixels need not be square."""
 ROOM = Fraction(1, 2)
 """Seconds that a container's streams may be interleaved apart: after that much silence a stream counts as ended."""
 
@@ -48,7 +51,7 @@ def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Calla
             # Every track must exist before the first packet is written.
             cutters: dict[int, _Pictures | _Sound] = {}
             if picture is not None:
-                cutters[picture.index] = _Pictures(target, picture, *window, turn=_rotation(source, picture))
+                cutters[picture.index] = _Pictures(target, picture, *window, size=_size(source, picture))
             if sound is not None:
                 cutters[sound.index] = _Sound(target, sound, *window)
             seek_before(source, picture or streams[0], window[0])
@@ -90,7 +93,7 @@ class _Pictures:
     """Takes decoded frames, writes those of the window."""
 
     def __init__(
-        self, target: OutputContainer, source: VideoStream, start: Fraction, end: Fraction, *, turn: int
+        self, target: OutputContainer, source: VideoStream, start: Fraction, end: Fraction, *, size: tuple[int, int]
     ) -> None:
         self.target, self.source, self.start, self.end = target, source, start, end
         self.rate = Fraction(source.average_rate or source.guessed_rate or 25)
@@ -99,19 +102,19 @@ class _Pictures:
         self.stream.options = {"preset": "veryfast", "crf": "21", "bf": "0"}
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.time_base = CLOCK
-        self.turn = _Turn(turn)
+        self.screen = Screen(source)
+        self.upright = _Upright(size)
         self.held: tuple[VideoFrame, Fraction] | None = None
         self.packet: Packet[Any] | None = None
         self.count = 0
         self.last = -1
         # The size is needed when the header is written, which is before the first frame.
-        width, height = source.codec_context.width, source.codec_context.height
-        turned = turn in (90, 270)
-        self.stream.width, self.stream.height = _even(*((height, width) if turned else (width, height)))
+        self.stream.width, self.stream.height = size
 
     def take(self, frame: VideoFrame | AudioFrame) -> bool:
         """Whether more may come."""
         assert isinstance(frame, VideoFrame)
+        self.screen.note(frame)
         if frame.pts is None:
             time = self.held[1] + 1 / self.rate if self.held else self.start
         else:
@@ -145,7 +148,7 @@ class _Pictures:
         pts = max(0, round((time - self.start) / CLOCK))
         if pts <= self.last:
             return
-        shaped = self.turn(frame).reformat(self.stream.width, self.stream.height, "yuv420p")
+        shaped = self.upright(frame).reformat(self.stream.width, self.stream.height, "yuv420p")
         shaped.pts, shaped.time_base = pts, CLOCK
         shaped.pict_type = av.video.frame.PictureType.NONE  # the source's key frames are not ours
         self.last = pts
@@ -205,46 +208,60 @@ class _Sound:
         return self.count
 
 
-_STEPS = {90: [("transpose", "clock")], 180: [("hflip", ""), ("vflip", "")], 270: [("transpose", "cclock")]}
+_STEPS = {0: (), 90: (("transpose", "clock"),), 180: (("hflip", ""), ("vflip", "")), 270: (("transpose", "cclock"),)}
 
 
-class _Turn:
-    """Turns frames for display by quarters, clockwise."""
+class _Upright:
+    """Mirrors and turns frames for display. One of another shape keeps it: it gets black bars."""
 
-    def __init__(self, degrees: int) -> None:
-        self.degrees = degrees
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
         self.graph: Graph | None = None
+        self.made_for: tuple[object, ...] = ()
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        if not self.degrees:
+        """The frame as it is shown, in the shape of `size`, to be scaled to it."""
+        orientation, inner = orientation_of(frame), fit(displayed(frame), self.size, slack=SLACK)
+        if orientation == UPRIGHT and inner == self.size:
             return frame
-        if self.graph is None:
-            self.graph = Graph()
-            nodes: list[Any] = [
-                self.graph.add_buffer(
-                    width=frame.width, height=frame.height, format=frame.format, time_base=CLOCK
-                )
-            ]
-            nodes += [self.graph.add(*step) for step in _STEPS[self.degrees]]
-            nodes.append(self.graph.add("buffersink"))
-            self.graph.link_nodes(*nodes).configure()
+        look = (frame.width, frame.height, frame.format.name, orientation, inner)
+        if self.graph is None or self.made_for != look:
+            self.graph, self.made_for = self._graph(frame, orientation, inner), look
         self.graph.push(frame)
-        turned = self.graph.pull()
-        assert isinstance(turned, VideoFrame)
-        return turned
+        upright = self.graph.pull()
+        assert isinstance(upright, VideoFrame)
+        return upright
+
+    def _graph(self, frame: VideoFrame, orientation: Orientation, inner: tuple[int, int]) -> Graph:
+        steps = [("hflip", "")] * orientation.is_mirrored + [*_STEPS[orientation.clockwise]]
+        if inner != self.size:
+            (width, height), (bars_width, bars_height) = inner, self.size
+            middle = f"{(bars_width - width) // 2}:{(bars_height - height) // 2}"
+            steps += [
+                ("scale", f"{width}:{height}"),
+                ("format", "yuv420p"),
+                ("pad", f"{bars_width}:{bars_height}:{middle}"),
+            ]
+        graph = Graph()
+        nodes: list[Any] = [
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=CLOCK),
+            *(graph.add(*step) for step in steps),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+        return graph
 
 
-def _rotation(container: InputContainer, source: VideoStream) -> int:
-    """Clockwise degrees, from the first frame, which alone knows. Leaves the container somewhere behind it."""
-    try:
+def _size(container: InputContainer, source: VideoStream) -> tuple[int, int]:
+    """Of the first frame on a screen, with even sides, as H.264 with 4:2:0 colour wants them.
+
+    Leaves the container somewhere behind it.
+    """
+    screen = Screen(source)
+    width, height = source.codec_context.width, source.codec_context.height
+    with suppress(av.FFmpegError):
         for frame in container.decode(source):
-            if isinstance(frame, VideoFrame):
-                return clockwise(frame)
-    except av.FFmpegError:
-        return 0
-    return 0
-
-
-def _even(width: int, height: int) -> tuple[int, int]:
-    """H.264 with 4:2:0 colour wants even sides."""
+            screen.note(frame)
+            width, height = displayed(frame)
+            break
     return max(2, width // 2 * 2), max(2, height // 2 * 2)

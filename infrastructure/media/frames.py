@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from domain.errors import MediaUnreadable
 from infrastructure.media.economy import Economy, Wants
 from infrastructure.media.hardware import HARDWARE
+from infrastructure.media.orientation import Screen, displayed, orientation_of
 from infrastructure.media.source import origin, picture_track
 
 log = structlog.get_logger(__name__)
@@ -57,14 +58,19 @@ class Frame:
         return round(self.time * 1000)
 
     @property
+    def screen(self) -> tuple[int, int]:
+        """(width, height) in pixels on a screen, whatever size `image` has."""
+        return displayed(self._picture)
+
+    @property
     def image(self) -> Image:
-        """uint8, shape (height, width, 3), rotation applied."""
+        """uint8, shape (height, width, 3), mirrored and turned for display."""
         if self._image is None:
             self._image = self._shaper.image_of(self._picture)
         return self._image
 
     def brightness(self, columns: int, rows: int) -> Brightness:
-        """Mean brightness in equal cells of the picture, 0 to 255, shape (rows, columns); rotation is not applied.
+        """Mean brightness in equal cells of the picture, 0 to 255, shape (rows, columns), as it is stored.
 
         Costs a fraction of what `image` does: for who looks at many pictures to choose a few.
         """
@@ -170,17 +176,14 @@ class Shaper:
         self._scaler, self._averager = VideoReformatter(), VideoReformatter()
 
     def image_of(self, frame: VideoFrame) -> Image:
-        """The picture in the reader's size and layout, turned for display."""
+        """The picture in the reader's size and layout, mirrored and turned for display."""
         width, height = frame.width, frame.height
         longer = max(width, height)
         if self._max_side is not None and longer > self._max_side:
             width, height = (
                 max(2, round(side * self._max_side / longer / 2) * 2) for side in (width, height)
             )
-        image = _scaled(self._scaler, frame, (width, height), self._layout)
-        if turn := clockwise(frame):
-            image = np.ascontiguousarray(np.rot90(image, -turn // 90))
-        return image
+        return orientation_of(frame).of(_scaled(self._scaler, frame, (width, height), self._layout))
 
     def brightness_of(self, frame: VideoFrame, columns: int, rows: int) -> Brightness:
         """See `Frame.brightness`."""
@@ -305,7 +308,7 @@ def _decode(
 def _frames(
     container: InputContainer, stream: VideoStream, seen: Decoding, economy: Economy
 ) -> Iterator[VideoFrame]:
-    in_a_row = 0
+    in_a_row, screen = 0, Screen(stream)
     packets = economy.packets(container.demux(stream))
     while in_a_row < MAX_DAMAGED_IN_A_ROW:
         try:
@@ -325,6 +328,7 @@ def _frames(
         in_a_row = 0
         for frame in frames:
             if isinstance(frame, VideoFrame):
+                screen.note(frame)
                 yield frame
 
 
@@ -334,9 +338,3 @@ def _duration(frame: VideoFrame, stream: VideoStream) -> Fraction:
         return frame.duration * base
     rate = stream.average_rate or stream.guessed_rate
     return 1 / rate if rate else Fraction(1, 25)
-
-
-def clockwise(frame: VideoFrame) -> int:
-    """Clockwise degrees (0, 90, 180, 270) to turn the frame by for display."""
-    # FFmpeg counts counterclockwise. Odd angles exist in no camera; the nearest quarter is right for sloppy matrices.
-    return round(-frame.rotation / 90) % 4 * 90

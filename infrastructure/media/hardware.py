@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from domain.errors import MediaUnreadable
+from infrastructure.media.orientation import orientation_of
 from infrastructure.media.source import open_media, picture_track
 
 log = structlog.get_logger(__name__)
@@ -89,10 +90,10 @@ class Hardware:
 
 
 def _first_frames(container: InputContainer) -> list[tuple[object, ...]]:
-    """Time, size and turn of each."""
+    """Time, size and orientation of each."""
     stream = picture_track(container)
     frames = islice(container.decode(stream), FIRST_FRAMES) if stream is not None else ()
-    return [(frame.pts, frame.time_base, frame.width, frame.height, frame.rotation) for frame in frames]
+    return [(frame.pts, frame.time_base, frame.width, frame.height, orientation_of(frame)) for frame in frames]
 
 
 HARDWARE = Hardware()

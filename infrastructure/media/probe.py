@@ -16,8 +16,8 @@ from domain.artifacts.video_metadata import Hdr, MediaStream
 from domain.errors import MediaUnreadable
 from domain.video import FileFacts
 from infrastructure.media.dates import capture_time
-from infrastructure.media.frames import clockwise
 from infrastructure.media.gps import Place, exif_place, place_in
+from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
 from infrastructure.media.source import checked, open_media, picture_track, sound_track
 from infrastructure.media.streams import codec_name, hdr_of, streams_of
 
@@ -88,7 +88,8 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
             file_name=file_name if file_name is not None else path.name,
             zone=zone,
         )
-        width, height = _displayed(picture, frame) if picture and frame else (None, None)
+        width, height = displayed(frame) if frame is not None else (None, None)
+        orientation = orientation_of(frame) if frame is not None else UPRIGHT
         facts = FileFacts(
             duration_ms=duration_ms,
             container=_container_name(container, path),
@@ -96,7 +97,8 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
             has_audio=sound is not None,
             width=width,
             height=height,
-            rotation=clockwise(frame) if frame is not None else 0,
+            rotation=orientation.clockwise,
+            is_mirrored=orientation.is_mirrored,
             frame_rate=_rate(picture),
             video_codec=codec_name(picture.codec_context) if picture is not None else None,
             audio_codec=codec_name(sound.codec_context) if sound is not None else None,
@@ -147,13 +149,6 @@ def _rate(picture: VideoStream | None) -> float | None:
     return round(float(rate), 3) if rate else None
 
 
-def _displayed(picture: VideoStream, frame: VideoFrame) -> tuple[int, int]:
-    """(width, height) in pixels on a screen: pixel shape and rotation applied."""
-    shape = picture.sample_aspect_ratio
-    width, height = round(frame.width * Fraction(shape)) if shape else frame.width, frame.height
-    return (height, width) if clockwise(frame) in {90, 270} else (width, height)
-
-
 def _duration_ms(container: InputContainer) -> int:
     """Whole milliseconds; files that do not say (recordings that were never closed) are walked through."""
     if container.duration:
@@ -191,6 +186,7 @@ def _first_frame(path: Path, container: InputContainer, picture: VideoStream) ->
         except av.FFmpegError:
             continue
         if frames and isinstance(frames[0], VideoFrame):
+            Screen(picture).note(frames[0])
             return frames[0], exif
     raise MediaUnreadable(
         f"{path} has a {picture.codec_context.name} picture track, but no frame of it can be decoded"

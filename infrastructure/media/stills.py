@@ -10,7 +10,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from domain.errors import MediaUnreadable
-from infrastructure.media.frames import Decoding, clockwise, frames_on_screen
+from infrastructure.media.frames import Decoding, frames_on_screen
+from infrastructure.media.orientation import Screen, displayed, fit, orientation_of
 from infrastructure.media.source import open_media, origin, picture_track, seek_before
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ def still_at(path: Path, at_ms: int, size: Size) -> "Image":
         start = origin(container)
         seek_before(container, stream, start + Fraction(at_ms, 1000))
         best: VideoFrame | None = None
+        screen = Screen(stream)
         try:
             for number, frame in enumerate(container.decode(stream)):
+                screen.note(frame)
                 base = frame.time_base
                 late = frame.pts is not None and base and round((frame.pts * base - start) * 1000) > at_ms
                 if best is None or not late:
@@ -75,10 +78,15 @@ def still_at(path: Path, at_ms: int, size: Size) -> "Image":
 
 
 def _still(frame: VideoFrame, scaler: VideoReformatter, size: Size) -> "Image":
+    """The frame in its own shape, in the middle of a picture of `size`."""
     from PIL import Image
 
-    turn = clockwise(frame)
-    width, height = reversed(size) if turn in {90, 270} else size
+    orientation, inner = orientation_of(frame), fit(displayed(frame), size)
+    width, height = reversed(inner) if orientation.is_sideways else inner
     shaped = scaler.reformat(frame, width, height, "rgb24", interpolation="AREA", threads=1)
-    image = Image.fromarray(shaped.to_ndarray())
-    return image.rotate(-turn, expand=True) if turn else image
+    image = Image.fromarray(orientation.of(shaped.to_ndarray()))
+    if inner == size:
+        return image
+    whole = Image.new("RGB", size)
+    whole.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return whole

@@ -2,7 +2,6 @@
 
 import re
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from av.audio.codeccontext import AudioCodecContext
@@ -16,6 +15,7 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
 
 from domain.artifacts.video_metadata import Hdr, HdrFormat, MediaStream
+from infrastructure.media.orientation import side_data
 
 _DOLBY_VISION_TAGS = {"dvh1", "dvhe", "dvav", "dva1", "dav1"}
 _PCM = re.compile(r"pcm_[a-z](\d+)")
@@ -103,7 +103,7 @@ def _sample_bits(context: AudioCodecContext) -> int | None:
 
 def hdr_of(picture: VideoStream, frame: VideoFrame) -> Hdr | None:
     """How the picture exceeds standard range, by its stream and first frame; None when it does not."""
-    side = dict(_side_data(frame))
+    side = {data.type: bytes(data) for data in side_data(frame)}
     transfer = _named(ColorTrc, frame.color_trc) or _named(ColorTrc, picture.codec_context.color_trc)
     primaries = _named(ColorPrimaries, frame.color_primaries)
     is_dolby_vision = (
@@ -144,12 +144,3 @@ def _luminance(mastering: bytes) -> tuple[float | None, float | None]:
     if not has_luminance or not low_of or not high_of:
         return None, None
     return low / low_of, high / high_of
-
-
-def _side_data(frame: VideoFrame) -> Iterator[tuple[Type, bytes]]:
-    try:
-        found: Any = frame.side_data  # PyAV's types know it by name only
-    except ValueError:  # of a kind that this PyAV has no name for
-        return
-    for data in found:
-        yield data.type, bytes(data)

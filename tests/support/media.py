@@ -1,9 +1,11 @@
 """Makers of media files: plain ones of which everything is known, and odd ones."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -36,6 +38,8 @@ def clip(
     *,
     times_ms: Sequence[int] = range(0, 2000, 100),
     pictures: Sequence[np.ndarray] | None = None,
+    pixel_shape: Fraction | None = None,
+    pixel_format: str | None = None,
     sound: np.ndarray | None = None,
     has_picture: bool = True,
     container: str | None = None,
@@ -57,7 +61,8 @@ def clip(
                 codec, rate=25, options={"threads": "1", "bf": "0", "g": "10"} if codec == "libx264" else {}
             )
             video.height, video.width = first.shape[:2]
-            video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            video.pix_fmt = pixel_format or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+            video.codec_context.sample_aspect_ratio = pixel_shape or Fraction(1)
             video.codec_context.time_base = TIME_BASE
         if sound is not None:
             audio = out.add_stream("aac", rate=RATE, layout="mono")
@@ -81,11 +86,26 @@ def clip(
 
 def rotated(path: Path, degrees: int) -> Path:
     """A clip that a player turns clockwise by `degrees`, as phones held upright write it."""
-    clip(path)
+    return _with_matrix(clip(path), CLOCKWISE[degrees])
+
+
+def shown_by(path: Path, a: float, b: float, c: float, d: float, **what: Any) -> Path:
+    """A clip of which a stored point (x, y) is shown at (a·x + c·y, b·x + d·y), up to a shift."""
+    a, b, c, d = (round(value * (1 << 16)) for value in (a, b, c, d))
+    return _with_matrix(clip(path, **what), struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30))
+
+
+def _with_matrix(path: Path, matrix: bytes) -> Path:
     data = path.read_bytes()
     header = data.index(b"tkhd")
     place = data.index(IDENTITY, header)
-    path.write_bytes(data[:place] + CLOCKWISE[degrees] + data[place + len(IDENTITY) :])
+    path.write_bytes(data[:place] + matrix + data[place + len(IDENTITY) :])
+    return path
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    """Transport streams one behind the other, as they are."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
 
