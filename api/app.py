@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.middleware import DefineMiddleware
 
@@ -18,6 +19,7 @@ from api.followers import Followers
 from api.idempotency import Idempotency, Keys
 from api.metrics import Metrics
 from api.openapi import CONFIG
+from api.parameters import Parameters
 from api.problems import EXCEPTION_HANDLERS
 from api.request import Call
 from api.routes import CONTROLLERS
@@ -64,7 +66,7 @@ def create_app(services: ApiServices) -> Litestar:
             await stack.enter_async_context(_running(state.followers.watch(state.pool)))
             yield
 
-    return Litestar(
+    app = Litestar(
         route_handlers=CONTROLLERS,
         request_class=Call,
         dto=JsonBody,
@@ -72,7 +74,7 @@ def create_app(services: ApiServices) -> Litestar:
         state=state,
         lifespan=[lifespan],
         middleware=[
-            DefineMiddleware(Edge, served=served, metrics=metrics),
+            DefineMiddleware(Edge, served=served, metrics=metrics, parameters=lambda: state.parameters),
             DefineMiddleware(
                 Idempotency, keys=lambda: state.idempotency_keys, max_body_bytes=services.max_body_bytes
             ),
@@ -80,7 +82,20 @@ def create_app(services: ApiServices) -> Litestar:
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=services.max_body_bytes,
         openapi_config=CONFIG,
+        cors_config=_cors(services.cors_origins) if services.cors_origins else None,
         logging_config=None,
+    )
+    state.parameters = Parameters(app.routes)
+    return app
+
+
+def _cors(origins: tuple[str, ...]) -> CORSConfig:
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=["content-type", "eioku-tenant", "idempotency-key", "range"],
+        expose_headers=["Content-Range", "Eioku-Position", "Location", "Retry-After"],
+        max_age=600,
     )
 
 

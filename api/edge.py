@@ -1,14 +1,15 @@
-"""What happens around every request: tenant, position, figures."""
+"""What happens around every request that found its route: tenant, parameters, position, figures."""
 
 import re
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from urllib.parse import parse_qs
 
 from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
+from api.parameters import Parameters
 from domain.errors import InvalidParameter, PositionNotReached
 from projectors.position import ServedPosition
 
@@ -18,10 +19,14 @@ WAIT_MS, MOST_WAIT_MS = 2_000, 30_000
 
 
 class Edge:
-    """ASGI middleware of every route: checks the tenant, lets reads wait for a position, says which was served."""
+    """ASGI middleware of every route: checks the tenant and the parameters, lets reads wait for a position, says which
+    was served.
+    """
 
-    def __init__(self, app: ASGIApp, *, served: ServedPosition, metrics: Metrics) -> None:
-        self.app, self.served, self.metrics = app, served, metrics
+    def __init__(
+        self, app: ASGIApp, *, served: ServedPosition, metrics: Metrics, parameters: Callable[[], Parameters]
+    ) -> None:
+        self.app, self.served, self.metrics, self.parameters = app, served, metrics, parameters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -37,12 +42,17 @@ class Edge:
                 status = message["status"]
                 if "position" in state:
                     MutableScopeHeaders.from_message(message)["Eioku-Position"] = str(state["position"])
+                if method == "OPTIONS":
+                    # The framework's own answer names the methods of one handler where several share a path.
+                    MutableScopeHeaders.from_message(message)["Allow"] = self.parameters().allowed(scope)
             await send(message)
 
         try:
             self._identify(scope)
-            if method in ("GET", "HEAD"):
-                state["position"] = await self._wait(scope["query_string"])
+            if method != "OPTIONS":
+                query = self.parameters().check(scope)
+                if method == "GET":
+                    state["position"] = await self._wait(query)
             await self.app(scope, receive, answer)
         except InvalidParameter:
             status = 422
@@ -66,26 +76,18 @@ class Edge:
                 if not KEY.fullmatch(value):
                     raise InvalidParameter("Idempotency-Key", "1 to 200 visible ASCII characters")
                 state["key"] = value.decode()
-        if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
-            said = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            for parameter, values in said.items():
-                if "\0" in parameter or any("\0" in value for value in values):
-                    raise InvalidParameter(parameter.replace("\0", ""), "text may not hold NUL characters")
 
-    async def _wait(self, query: bytes) -> int:
+    async def _wait(self, query: Mapping[str, str]) -> int:
         """The position served, once it is the one asked for."""
-        if b"min_position" not in query:
+        if "min_position" not in query:
             return self.served.now()
-        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-        if "min_position" not in asked:
-            return self.served.now()
-        position = _whole(asked, "min_position", 0, 2**63 - 1)
-        wait_ms = _whole(asked, "wait_ms", WAIT_MS, MOST_WAIT_MS)
+        position = _whole(query, "min_position", 0, 2**63 - 1)
+        wait_ms = _whole(query, "wait_ms", WAIT_MS, MOST_WAIT_MS)
         return await self.served.reach(position, wait_ms / 1000)
 
 
-def _whole(query: dict[str, list[str]], name: str, default: int, most: int) -> int:
-    text = query.get(name, [str(default)])[-1]
+def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise InvalidParameter(name, f"a whole number from 0 to {most}")
     return int(text)

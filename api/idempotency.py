@@ -11,6 +11,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from psycopg_pool import AsyncConnectionPool
 
+from api.problems import MalformedBody
 from domain.errors import IdempotencyMismatch, TooLarge
 
 KEPT = "2 days"
@@ -121,7 +122,7 @@ class Idempotency:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return b"".join(parts)
+                raise MalformedBody("the client left before the body was whole")
             parts.append(message["body"])
             size += len(message["body"])
             if size > self.max_body_bytes:

@@ -57,7 +57,7 @@ async def follow(request: Call, first: TaskDetail) -> AsyncIterator[ServerSentEv
     state.metrics.streams.inc()
     try:
         yield _message("task", first)
-        while first.status in OPEN:
+        while True:
             try:
                 message = await asyncio.wait_for(news.get(), KEEP_ALIVE_S)
             except TimeoutError:

@@ -23,8 +23,26 @@ class MalformedBody(EiokuError):
     code = "MALFORMED_BODY"
 
 
+class MalformedHead(EiokuError):
+    """A request head that HTTP does not allow."""
+
+    code = "MALFORMED_REQUEST"
+
+
+class HostNotOurs(EiokuError):
+    """The request names a host that this server does not answer to."""
+
+    code = "MISDIRECTED_REQUEST"
+
+
+class Forbidden(EiokuError):
+    """Not from there."""
+
+    code = "FORBIDDEN"
+
+
 class UnsupportedMediaType(EiokuError):
-    """A body of a kind that this endpoint does not take."""
+    """A body of a kind or an encoding that this endpoint does not take."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
 
@@ -64,6 +82,9 @@ PROBLEMS: dict[type[EiokuError], tuple[int, str]] = {
     errors.PositionNotReached: (504, "The read models are not there yet"),
     errors.ServiceUnavailable: (503, "Not available now"),
     MalformedBody: (400, "The body cannot be read"),
+    MalformedHead: (400, "The request cannot be read"),
+    HostNotOurs: (421, "This server does not answer to that name"),
+    Forbidden: (403, "Forbidden"),
     UnsupportedMediaType: (415, "Unsupported media type"),
 }
 """One row for each leaf of the error tree; a test sees to it."""
@@ -101,6 +122,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[Flaw, ...] = ()
 
 
+def problem_body(
+    status: int, title: str, detail: str, code: str, *, flaws: Sequence[Flaw] = ()
+) -> Problem:
+    """What an answer for one error says."""
+    urn = f"urn:eioku:problem:{code.lower().replace('_', '-')}"
+    return Problem(type=urn, title=title, status=status, detail=detail, code=code, errors=tuple(flaws))
+
+
 def problem(
     status: int,
     title: str,
@@ -111,16 +140,19 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response[Problem]:
     """The answer for one error."""
-    urn = f"urn:eioku:problem:{code.lower().replace('_', '-')}"
-    body = Problem(type=urn, title=title, status=status, detail=detail, code=code, errors=tuple(flaws))
+    body = problem_body(status, title, detail, code, flaws=flaws)
     return Response(body, status_code=status, media_type="application/problem+json", headers=headers)
 
 
-def _own(_: Request[Any, Any, Any], error: EiokuError) -> Response[Problem]:
-    row = next((PROBLEMS[c] for c in type(error).__mro__ if c in PROBLEMS), None)
-    if row is None:
-        return _unexpected(_, error)
-    status, title = row
+def _own(request: Request[Any, Any, Any], error: EiokuError) -> Response[Problem]:
+    if not any(kind in PROBLEMS for kind in type(error).__mro__):
+        return _unexpected(request, error)
+    return problem_of(error)
+
+
+def problem_of(error: EiokuError) -> Response[Problem]:
+    """The answer for an error of ours that has a row in PROBLEMS."""
+    status, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     flaws: list[Flaw] = []
     headers: dict[str, str] = {}
     match error:
@@ -178,7 +210,10 @@ def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     detail = {404: "there is nothing at this address", 405: "this address does not take that method"}.get(
         status, error.detail
     )
-    return problem(status, title, detail, code, headers=dict(error.headers or {}) or None)
+    headers = dict(error.headers or {})
+    if "GET" in (allow := headers.get("allow", "")) and "HEAD" not in allow:
+        headers["allow"] = allow.replace("GET", "GET, HEAD")
+    return problem(status, title, detail, code, headers=headers or None)
 
 
 def _unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

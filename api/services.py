@@ -21,6 +21,10 @@ class ApiServices(msgspec.Struct, frozen=True, kw_only=True):
     """Uploads go to `uploads/`, thumbnails to `thumbnails/`, copies of URL sources to `sources/` below it."""
     media_roots: tuple[str | Path, ...] = ()
     """Folders, or URL prefixes such as `s3://bucket/films/`, from which sources are accepted."""
+    hosts: tuple[str, ...] = ()
+    """Names of this server beyond those of the loopback; what is asked for under another name is refused."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of other sites' pages that may use this API."""
     nats_url: str | None = None
     """Without it there is no live progress; everything else works."""
     max_upload_bytes: int = 64 * 1024 * MIB

@@ -76,6 +76,8 @@ def api_services(settings: Settings, log: "PostgresEventLog") -> "ApiServices":
         database_url=database_url(settings),
         data_dir=settings.data,
         media_roots=settings.media_roots,
+        hosts=(*settings.hosts, *_own_name(settings.host)),
+        cors_origins=settings.cors_origins,
         nats_url=settings.nats_url,
         max_upload_bytes=settings.max_upload_bytes,
         source_cache_bytes=settings.source_cache_bytes,
@@ -85,6 +87,13 @@ def api_services(settings: Settings, log: "PostgresEventLog") -> "ApiServices":
         # Not the sweeper of pictures: it rightly waits for a read model that is halted.
         followers=(relay.FOLLOWER, policies.FOLLOWER, faces.FOLLOWER),
     )
+
+
+def _own_name(address: str) -> tuple[str, ...]:
+    """The address that the API listens on, as a client would name it; nobody's name is `0.0.0.0`."""
+    if address in ("0.0.0.0", "::"):  # noqa: S104
+        return ()
+    return (f"[{address}]" if ":" in address else address,)
 
 
 def model_places(settings: Settings) -> "ModelPlaces":

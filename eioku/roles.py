@@ -34,24 +34,14 @@ _M_ARENA_MAX = -8
 def api(settings: Settings, *, fd: int | None = None) -> None:
     """Serve the REST API, on the open socket `fd` if given."""
     bootstrap.start_logging(settings, "api")
-    import uvicorn
-
-    from api.app import create_app
+    from api.server import make_server
 
     with bootstrap.event_log(settings) as event_log:
-        config = uvicorn.Config(
-            create_app(bootstrap.api_services(settings, event_log)),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=10,
-            timeout_keep_alive=75,  # clients that ask now and then keep their connection
-            backlog=512,
+        server = make_server(
+            bootstrap.api_services(settings, event_log), host=settings.host, port=settings.port
         )
         _end_in_time()
-        sockets = None if fd is None else [socket.socket(fileno=fd)]
-        uvicorn.Server(config).run(sockets=sockets)
+        server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
 def relay(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from api.authority import Authority, Origin
 from domain.errors import InvalidParameter
 from domain.off_peak import OffPeak, off_peak
 from domain.pipeline import BY_NAME, FAMILIES
@@ -43,6 +44,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Copies of each stream: 1 on one machine, 3 on a cluster."""
     host: str = "127.0.0.1"
     """Address the API listens on. There is no authentication yet: open it to others only behind a proxy that has."""
+    hosts: tuple[str, ...] = ()
+    """Names under which the API is reached, separated by commas (`eioku.example.org,nas:8700`); localhost, 127.0.0.1,
+    [::1] and `host` always count. A request for any other name is refused."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins (`https://app.example.org`), separated by commas, whose pages may use the API; other sites' may not."""
     port: int = 8700
     """Port of the API; 0 takes a free one."""
     api_processes: int = 1
@@ -142,6 +148,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for root in self.media_roots:
             if "://" in root and (why := refusal(root)) is not None:
                 raise InvalidParameter(PREFIX + "MEDIA_ROOTS", f"{root}: {why}")
+        for host in self.hosts:
+            if Authority.parse(host) is None:
+                raise InvalidParameter(PREFIX + "HOSTS", f"{host!r} is no host name or address, with or without a port")
+        for origin in self.cors_origins:
+            if Origin.parse(origin) is None:
+                raise InvalidParameter(PREFIX + "CORS_ORIGINS", f"{origin!r} is not like https://app.example.org")
         worker_families(self.workers)
         self.window()
 
@@ -177,7 +189,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if value is None or value == ():
                 continue
             if isinstance(value, tuple):
-                text = os.pathsep.join(str(part) for part in value)
+                text = (os.pathsep if name == "media_roots" else ",").join(value)
             elif isinstance(value, bool):
                 text = "true" if value else "false"
             else:
@@ -264,6 +276,9 @@ def load(environment: Mapping[str, str] | None = None, **given: Any) -> Settings
         remember(str(values.get(name, "")))
     if isinstance(roots := values.get("media_roots"), str):
         values["media_roots"] = _ROOT.findall(roots)
+    for name in ("hosts", "cors_origins"):
+        if isinstance(listed := values.get(name), str):
+            values[name] = [part.strip() for part in listed.split(",") if part.strip()]
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:

@@ -6,6 +6,7 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from domain.errors import NoMatch
 from projectors import hits
 from projectors.jump import must_exist
 from projectors.kinds import KINDS
@@ -34,6 +35,7 @@ async def segments(
 
     Raises:
         VideoNotFound: no such video.
+        NoMatch: no selected run has listened to it.
     """
     selected, parameters = clause(selection)
     parameters |= {"tenant_id": tenant_id, "video_id": video_id, "language": language}
@@ -51,4 +53,11 @@ async def segments(
         rows = await found.fetchall()
     if not rows:
         await must_exist(connection, tenant_id, video_id)
+        listened = await connection.execute(
+            "SELECT 1 FROM run_types r WHERE r.tenant_id = %(tenant_id)s AND r.video_id = %(video_id)s"
+            f" AND r.artifact_type = '{KINDS['transcript'].artifact_type}' AND {selected} LIMIT 1",
+            parameters,
+        )
+        if await listened.fetchone() is None:
+            raise NoMatch("for a transcript: no completed run has listened to this video yet")
     return rows

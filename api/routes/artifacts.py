@@ -10,6 +10,7 @@ import msgspec
 from litestar import Controller, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
+from api.parameters import ANY_FIELD
 from api.request import Call
 from api.routes.common import Cursor, Millis, Profile, Selection, clamped, known_type
 from application.ports import EventLog
@@ -72,7 +73,7 @@ class Artifacts(Controller):
     path = "/v1"
     tags = ("Artifacts",)
 
-    @get("/videos/{video_id:str}/artifacts")
+    @get("/videos/{video_id:str}/artifacts", opt={ANY_FIELD: FIELD})
     async def of_video(
         self,
         request: Call,

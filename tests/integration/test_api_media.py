@@ -125,7 +125,7 @@ def test_a_fetch_ends_when_the_client_goes_away(api, api_folder, elsewhere):
     api.get("/v1/videos")  # the read models are there
     url = urlsplit(str(api.base_url))
     with socket.create_connection((url.hostname, url.port)) as client:
-        head = f"GET /v1/videos/{made['video_id']}/stream HTTP/1.1\r\nHost: x\r\nEioku-Tenant: {api.headers['Eioku-Tenant']}\r\n\r\n"
+        head = f"GET /v1/videos/{made['video_id']}/stream HTTP/1.1\r\nHost: localhost\r\nEioku-Tenant: {api.headers['Eioku-Tenant']}\r\n\r\n"
         client.sendall(head.encode())
         folder, end = api_folder / "data" / "sources", time.monotonic() + 20
         while not (parts := list(folder.glob("*.part"))):

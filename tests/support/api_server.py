@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
-from api.app import create_app
+from api.server import make_server
 from api.services import ApiServices
 from infrastructure.event_store.log import PostgresEventLog
 from projectors.runner import run_projections
@@ -21,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def running_api(
-    database_url: str, folder: Path, /, *, projections: bool = True, **options: Any
+    database_url: str,
+    folder: Path,
+    /,
+    *,
+    projections: bool = True,
+    most_connections: int | None = None,
+    **options: Any,
 ) -> Iterator[str]:
     """The base URL of an API in this process; `options` are fields of ApiServices."""
     stop = threading.Event()
@@ -36,11 +40,7 @@ def running_api(
             | options
         )
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=5
-            )
-        )
+        server = make_server(services, graceful_s=5, most_connections=most_connections)
         threads = [threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")]
         if projections:
             threads.append(
