@@ -205,7 +205,22 @@ def test_an_empty_subtitle_file_counts_as_nothing_said(api, video):
     )
     answer = api.post(f"/v1/videos/{video}/imports", content=b"WEBVTT\n", headers=headers)
     assert (answer.status_code, answer.json()["count"]) == (201, 0)
+    assert api.get(f"/v1/videos/{video}/transcript.vtt").text == "WEBVTT\n\n"
     assert api.get(f"/v1/videos/{video}/artifacts").json()["artifacts"] == []
+
+
+@pytest.mark.parametrize("ending", ["vtt", "srt", "txt"])
+def test_there_is_no_transcript_of_what_nobody_has_transcribed(api, video, ending):
+    api.post(f"/v1/videos/{video}/imports", json=wish(detection()))
+    for query in ("", "?language=de", "?profile=fast", f"?run_id={uuid.uuid4()}", "?selection=all"):
+        answer = api.get(f"/v1/videos/{video}/transcript.{ending}{query}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "NO_MATCH"), query
+        assert "transcript" in answer.json()["detail"]
+    spoken = {"artifact_type": "transcript.segment", "span_start_ms": 0, "span_end_ms": 9, "payload": {"text": "x"}}
+    api.post(f"/v1/videos/{video}/imports", json=wish(spoken, model_profile="fast"))
+    assert api.get(f"/v1/videos/{video}/transcript.{ending}?profile=fast").status_code == 200
+    assert api.get(f"/v1/videos/{video}/transcript.{ending}?language=de").status_code == 200
+    assert api.get(f"/v1/videos/{video}/transcript.{ending}?profile=balanced").status_code == 404
 
 
 def test_an_import_for_a_deleted_or_foreign_video_is_404(api, video):

@@ -87,6 +87,19 @@ def test_a_key_with_another_body_or_path_is_a_mismatch(api, video):
     assert other_tenant.status_code == 404
 
 
+@pytest.mark.parametrize("how", ["cancelled", "completed"])
+def test_the_events_of_a_task_that_has_ended_say_so(api, video, how):
+    if how == "cancelled":
+        task_id = api.post(f"/v1/videos/{video}/tasks", json={"task_type": "ocr"}).json()["task_id"]
+        api.post(f"/v1/tasks/{task_id}/cancel")
+    else:
+        body = {"producer": "p", "producer_version": "1", "artifacts": [], "artifact_types": ["scene"]}
+        task_id = api.post(f"/v1/videos/{video}/imports", json=body).json()["task_id"]
+    told = api.get(f"/v1/tasks/{task_id}/events").text
+    assert [line for line in told.splitlines() if line.startswith("event:")] == ["event: task", "event: end"]
+    assert f'"status":"{how}"' in told
+
+
 def test_a_refusal_is_remembered_too(api, video):
     headers = {"Idempotency-Key": "k"}
     body = {"task_type": "dance"}
