@@ -39,7 +39,10 @@ def apply_result(log: EventLog, result: messages.ResultMessage) -> None:
         case messages.Reused():
             store(log, lambda: _reused(log, result))
         case messages.Failed():
-            store(log, lambda: _failed(log, result, result.code, result.error, retryable=result.retryable))
+            fault = messages.Fault(code=result.code, error=result.error, remedy=result.remedy)
+            store(log, lambda: _failed(log, result, fault, retryable=result.retryable))
+        case messages.Postponed():
+            store(log, lambda: _postponed(log, result))
 
 
 def _announced(log: EventLog, result: messages.Announced) -> None:
@@ -110,9 +113,11 @@ def _produced(log: EventLog, result: messages.Produced) -> None:
         log.append([result.batch])
     except (InvalidArtifact, SchemaNotFound, IntegrityConflict) as error:
         # `error` is gone when store would decide again.
-        code, why = error.code, str(error)
-        logger.error("result.invalid", run_id=str(result.run_id), part=result.part, code=code, error=why)  # noqa: TRY400
-        store(log, lambda: _failed(log, result, code, why, retryable=False))
+        fault = messages.Fault(code=error.code, error=str(error), remedy=error.remedy)
+        logger.error(  # noqa: TRY400
+            "result.invalid", run_id=str(result.run_id), part=result.part, code=fault.code, error=fault.error
+        )
+        store(log, lambda: _failed(log, result, fault, retryable=False))
 
 
 def _check(result: messages.Produced, found: Run) -> None:
@@ -137,12 +142,16 @@ def _completed(log: EventLog, result: messages.Completed) -> Sequence[LogItem]:
         raise OutOfOrder(artifacts_stream_of(result.run_id), stored, count + 1)
     if stored > count:
         why = f"the worker says it found {count} artifacts but sent {stored}"
-        return _failed(log, result, InvalidArtifact.code, why, retryable=False)
+        return _failed(log, result, messages.Fault(code=InvalidArtifact.code, error=why), retryable=False)
     asked = _task(log, result)
     if asked is None:
         return []
     meta = _meta(result)
-    done = task.CompleteTask(stream_id=result.task_id, meta=meta, run_id=result.run_id, artifact_count=count)
+    done: task.CompleteTask | task.FailTask = task.CompleteTask(
+        stream_id=result.task_id, meta=meta, run_id=result.run_id, artifact_count=count
+    )
+    if result.flaw is not None:
+        done = _fail(result, result.flaw, retryable=False)
     if not task.decide(asked, done):
         return decide(log, _not_wanted(result, asked))
     commands: list[Command] = [
@@ -184,19 +193,49 @@ def _reused(log: EventLog, result: messages.Reused) -> Sequence[LogItem]:
 
 
 def _failed(
-    log: EventLog, result: messages.Result, code: str, error: str, *, retryable: bool
+    log: EventLog, result: messages.Result, fault: messages.Fault, *, retryable: bool
 ) -> Sequence[LogItem]:
+    return _ended(log, result, fault, _fail(result, fault, retryable=retryable))
+
+
+def _fail(result: messages.Result, fault: messages.Fault, *, retryable: bool) -> task.FailTask:
+    return task.FailTask(
+        stream_id=result.task_id,
+        meta=_meta(result),
+        run_id=result.run_id,
+        code=fault.code,
+        error=fault.error,
+        retryable=retryable,
+        remedy=fault.remedy,
+    )
+
+
+def _postponed(log: EventLog, result: messages.Postponed) -> Sequence[LogItem]:
+    fault = result.fault
+    postpone = task.PostponeTask(
+        stream_id=result.task_id,
+        meta=_meta(result),
+        run_id=result.run_id,
+        code=fault.code,
+        error=fault.error,
+        remedy=fault.remedy,
+        next_try_at=result.next_try_at,
+        is_unexplained=result.is_unexplained,
+    )
+    return _ended(log, result, fault, postpone)
+
+
+def _ended(
+    log: EventLog, result: messages.Result, fault: messages.Fault, what_follows: task.TaskCommand
+) -> Sequence[LogItem]:
+    """The end of an attempt in an error, and what it means for the task."""
     found = _expected_run(log, result)
     asked = _task(log, result)
     if found is None or found.has_ended or asked is None:
         return []
-    meta = _meta(result)
-    fail = task.FailTask(
-        stream_id=result.task_id, meta=meta, run_id=result.run_id, code=code, error=error, retryable=retryable
-    )
-    if not task.decide(asked, fail):
+    if not task.decide(asked, what_follows):
         return decide(log, _not_wanted(result, asked))
-    return decide(log, _give_up(result.run_id, meta, code, error), fail)
+    return decide(log, _give_up(result.run_id, _meta(result), fault.code, fault.error), what_follows)
 
 
 def _unavailable(log: EventLog, result: messages.Unavailable) -> Sequence[LogItem]:

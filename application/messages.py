@@ -77,6 +77,15 @@ class Produced(Result, frozen=True, kw_only=True, tag="produced"):
     batch: ArtifactBatch
 
 
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong, for people and programs."""
+
+    code: str
+    """Stable, upper snake case."""
+    error: str
+    remedy: str = ""
+
+
 class Completed(Result, frozen=True, kw_only=True, tag="completed"):
     """The attempt is done; all parts were sent before."""
 
@@ -89,6 +98,8 @@ class Completed(Result, frozen=True, kw_only=True, tag="completed"):
     size_bytes: int | None = None
     facts: FileFacts | None = None
     """Set by the metadata producer: becomes `video.probed`."""
+    flaw: Fault | None = None
+    """Set when the file is damaged: what could be read of it counts, and the task has failed."""
 
 
 class Failed(Result, frozen=True, kw_only=True, tag="failed"):
@@ -97,6 +108,16 @@ class Failed(Result, frozen=True, kw_only=True, tag="failed"):
     code: str
     error: str
     retryable: bool
+    remedy: str = ""
+
+
+class Postponed(Result, frozen=True, kw_only=True, tag="postponed"):
+    """The attempt ended in an error that may pass; the command comes again."""
+
+    fault: Fault
+    is_unexplained: bool
+    """As in `domain.errors.EiokuError`."""
+    next_try_at: datetime
 
 
 class Reused(Result, frozen=True, kw_only=True, tag="reused"):
@@ -127,7 +148,7 @@ class Announced(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", t
     """Hex; what the worker has: producers, libraries, weights."""
 
 
-ResultMessage = Started | Produced | Completed | Reused | Failed | Unavailable | Announced
+ResultMessage = Started | Produced | Completed | Reused | Failed | Postponed | Unavailable | Announced
 
 
 Space = Literal["text", "frame"]

@@ -26,7 +26,10 @@ EiokuError
 ├── ModelUnavailable           no weights or library here; carries the remedy
 ├── JobCancelled               somebody cancelled the task
 ├── JobTimedOut                the hard deadline passed or the job stopped moving (retryable)
-├── WorkerDied                 the computing process ended (retryable)
+├── WorkerDied                 the computing process was ended from outside (retryable)
+│   └── WorkerCrashed          native code in it crashed, or it left (retryable once)
+├── ModelFailed                a model or its library refuses what it was given
+├── ProducerFailed             an error that nobody foresaw (retryable once)
 ├── OutOfMemory                a model or one item for it does not fit into memory now (retryable)
 ├── StorageFailed              a file could not be written: full disk, quota, permissions (retryable, by hand)
 ├── TooLarge                   an upload or body over its limit
@@ -46,6 +49,10 @@ class EiokuError(Exception):
     retryable: ClassVar[bool] = False
     needs_a_hand: ClassVar[bool] = False
     """Trying again helps once somebody has done something, not before."""
+    is_unexplained: ClassVar[bool] = False
+    """Nobody knows whether it passes: one more attempt is made, and the same words again mean that it does not."""
+    remedy: str = ""
+    """What a person can do about it."""
 
 
 class Refused(EiokuError):
@@ -242,10 +249,13 @@ class MediaMissing(MediaError):
     """The file is not there, is a folder, or may not be read."""
 
     code = "MEDIA_MISSING"
+    remedy = "Put the file back, or discover the folder that it is in now: the task is then asked for again"
 
 
 class MediaUnreadable(MediaError):
     """The file is empty, no media, or too broken to decode."""
+
+    remedy = "See whether a player shows the file. If not, copy or export it again from where it came from, then retry"
 
 
 class ModelUnavailable(EiokuError):
@@ -269,13 +279,40 @@ class JobTimedOut(EiokuError):
 
     code = "TIMED_OUT"
     retryable = True
+    is_unexplained = True
+    remedy = "Retry when the machine has less to do. If it stops again, leave this task type out for this video"
 
 
 class WorkerDied(EiokuError):
-    """The computing process ended in the middle of the job."""
+    """The computing process was ended from outside, in the middle of the job."""
 
     code = "WORKER_DIED"
     retryable = True
+    remedy = "Find out what ended the worker's process, then retry"
+
+
+class WorkerCrashed(WorkerDied):
+    """Native code of a library crashed, or ended the process by itself."""
+
+    code = "WORKER_CRASHED"
+    is_unexplained = True
+    remedy = "Update the library that the task runs on, or leave this task type out for this video"
+
+
+class ModelFailed(EiokuError):
+    """A model or its library refuses what it was given; it would do so again."""
+
+    code = "MODEL_FAILED"
+    remedy = "Use another model, or fetch this one again; `eioku doctor --load` tries each"
+
+
+class ProducerFailed(EiokuError):
+    """A producer or one of its libraries raised what nobody foresaw."""
+
+    code = "PRODUCER_FAILED"
+    retryable = True
+    is_unexplained = True
+    remedy = "Report it with the entry `job.crashed` of the worker's log; other tasks of the video are not affected"
 
 
 class OutOfMemory(EiokuError):
@@ -283,12 +320,15 @@ class OutOfMemory(EiokuError):
 
     code = "OUT_OF_MEMORY"
     retryable = True
+    remedy = "Give the machine more memory, run fewer workers on it, or use a smaller model"
+
 class StorageFailed(EiokuError):
     """A file of ours could not be written: the disk is full, over quota, or closed to us."""
 
     code = "STORAGE_FAILED"
     retryable = True
     needs_a_hand = True
+    remedy = "Make room on the disk or let Eioku write there, then retry"
 
 
 class TooLarge(EiokuError):

@@ -1,12 +1,15 @@
 """Stream task: one piece of work on one video, from request to its end.
 
-pending → running → completed | failed | unavailable | parked, and cancelled from any state that has not ended. Late
+pending → running → completed | failed | unavailable | parked, and cancelled from any state that has not ended. An
+attempt that may succeed next time goes from running back to pending, with its error and the time of the next one. Late
 results of the newest attempt still complete a task that was parked or called unavailable meanwhile.
 `failed`, `cancelled`, `parked` and `unavailable` may be retried; a completed task is never undone: asking again makes a
 new one.
 """
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal, assert_never
 from uuid import UUID, uuid5
 
@@ -93,6 +96,18 @@ class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
     """The run belongs to an earlier task: nothing was computed."""
 
 
+class TaskPostponed(TaskEvent, frozen=True, kw_only=True):
+    """The attempt ended in an error that may pass: there will be another one."""
+
+    TOPIC = "task.postponed"
+    run_id: UUID
+    code: str
+    error: str
+    remedy: str
+    next_try_at: datetime
+    """Not before."""
+
+
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     """The work could not be done."""
 
@@ -101,6 +116,9 @@ class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     code: str
     error: str
     retryable: bool
+    remedy: str = ""
+    is_repeated: bool = False
+    """The same error came twice, so it will not pass; the broker still has the command for another attempt."""
 
 
 class TaskUnavailable(TaskEvent, frozen=True, kw_only=True):
@@ -144,6 +162,7 @@ EVENTS: tuple[type[TaskEvent], ...] = (
     TaskRequested,
     TaskStarted,
     TaskCompleted,
+    TaskPostponed,
     TaskFailed,
     TaskUnavailable,
     TaskRetried,
@@ -200,6 +219,19 @@ class FailTask(Command, frozen=True, kw_only=True):
     code: str
     error: str
     retryable: bool
+    remedy: str = ""
+
+
+class PostponeTask(Command, frozen=True, kw_only=True):
+    """Attempt `run_id` ended in an error that may pass."""
+
+    run_id: UUID
+    code: str
+    error: str
+    remedy: str
+    next_try_at: datetime
+    is_unexplained: bool
+    """Nobody knows whether it passes: the same error twice in a row, and the task has failed."""
 
 
 class MarkUnavailable(Command, frozen=True, kw_only=True):
@@ -243,6 +275,7 @@ TaskCommand = (
     | CompleteTask
     | ReuseRun
     | FailTask
+    | PostponeTask
     | MarkUnavailable
     | RetryTask
     | RequeueTask
@@ -270,6 +303,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     run_id: UUID | None = None
     """The newest attempt, of whose results alone are taken; of a completed task the run that counts."""
     attempts: int = 0
+    last_fault: tuple[str, str] | None = None
+    """Code and gist of the error that the newest attempt ended in, when it may pass."""
+
+
+_VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+", re.IGNORECASE)
+
+
+def gist(error: str) -> str:
+    """The error without what differs from one time to the next: addresses, counts, sizes."""
+    return _VARYING.sub("#", error)
 
 
 def evolve(state: Task | None, event: TaskEvent) -> Task:
@@ -296,13 +339,20 @@ def evolve(state: Task | None, event: TaskEvent) -> Task:
             )
         case TaskCompleted():
             return change(state, status="completed", run_id=event.run_id)
+        case TaskPostponed():
+            return change(state, status="pending", last_fault=(event.code, gist(event.error)))
         case TaskFailed():
             return change(state, status="failed")
         case TaskUnavailable():
             return change(state, status="unavailable")
         case TaskRetried():
             return change(
-                state, status="pending", request_version=version, delivery=0, priority=event.priority
+                state,
+                status="pending",
+                request_version=version,
+                delivery=0,
+                priority=event.priority,
+                last_fault=None,
             )
         case TaskRequeued():
             return change(state, status="pending", request_version=version, delivery=0)
@@ -378,8 +428,21 @@ def decide(state: Task | None, command: TaskCommand) -> Sequence[TaskEvent]:
                     code=command.code,
                     error=command.error,
                     retryable=command.retryable,
+                    remedy=command.remedy,
                 )
             ]
+        case PostponeTask():
+            if state.status != "running" or state.run_id != command.run_id:
+                return []
+            fault: dict[str, Any] = {
+                "run_id": command.run_id,
+                "code": command.code,
+                "error": command.error,
+                "remedy": command.remedy,
+            }
+            if command.is_unexplained and state.last_fault == (command.code, gist(command.error)):
+                return [TaskFailed(**base, **fault, retryable=False, is_repeated=True)]
+            return [TaskPostponed(**base, **fault, next_try_at=command.next_try_at)]
         case MarkUnavailable():
             if not is_open or command.request_version != state.request_version:
                 return []

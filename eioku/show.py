@@ -20,6 +20,9 @@ def status(client: Client, *, as_json: bool) -> None:
         for name in ("pending", "running", "completed", "failed", "unavailable", "cancelled", "parked")
     }
     running = client.get("/v1/tasks", status="running", limit=20)["tasks"]
+    # Whoever was started and is pending again waits for another try; the others have no start and come last.
+    tried = client.get("/v1/tasks", status="pending", sort_by="started_at", limit=_LAST)["tasks"]
+    waiting = [task for task in tried if task["next_try_at"]]
     wrong = [
         task
         for name in ("failed", "unavailable", "parked")
@@ -27,7 +30,9 @@ def status(client: Client, *, as_json: bool) -> None:
     ]
     videos, queues = _count_videos(client), client.get("/v1/queues")
     if as_json:
-        told = {"videos": videos, "tasks": tasks, "running": running, "wrong": wrong, "queues": queues}
+        told = {
+            "videos": videos, "tasks": tasks, "running": running, "waiting": waiting, "wrong": wrong, "queues": queues,
+        }  # fmt: skip
         show_json({"api": client.url, **told})
         return
     show_table(("videos", *tasks), [(videos, *tasks.values())], title=client.url)
@@ -55,6 +60,15 @@ def status(client: Client, *, as_json: bool) -> None:
                 (*(t[name] for name in ("task_type", "video_id", "worker", "started_at")), _share(told), speed_of(told))
                 for t in running
                 for told in [t["progress"]]
+            ],
+        )
+    if waiting:
+        print()
+        show_table(
+            ("tried again", "video", "not before", "why", "what to do"),
+            [
+                tuple(t[name] for name in ("task_type", "video_id", "next_try_at", "last_error", "remedy"))
+                for t in waiting
             ],
         )
     if wrong:

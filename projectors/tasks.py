@@ -33,6 +33,7 @@ from domain.task import (
     TaskEvent,
     TaskFailed,
     TaskParked,
+    TaskPostponed,
     TaskRequested,
     TaskRequeued,
     TaskRetried,
@@ -74,6 +75,8 @@ tasks = Table(
     Column("error", Text),
     Column("remedy", Text),
     Column("retryable", Boolean),
+    Column("last_error", Text),
+    Column("next_try_at", DateTime(timezone=True)),
     Column("position", BigInteger, nullable=False),
     Index("tasks_created", "tenant_id", "created_at", "position"),
     Index("tasks_started", "tenant_id", "started_at", "position"),
@@ -160,7 +163,10 @@ _NO_END = {
     "error": None,
     "remedy": None,
     "retryable": None,
+    "next_try_at": None,
 }
+PARKED = "See what the error says and the worker's log, then retry: POST /v1/tasks/{id}/retry"
+"""Remedy of a task that was tried too often."""
 
 
 def _change(row: Row, event: TaskEvent) -> None:
@@ -175,11 +181,26 @@ def _change(row: Row, event: TaskEvent) -> None:
                 "worker": event.worker,
             }
         case TaskCompleted():
-            _end(row, event, "completed", code=None, error=None, remedy=None, retryable=None)
+            _end(row, event, "completed")
             row["artifact_count"] = event.artifact_count
             row["run_id"] = event.run_id
+        case TaskPostponed():
+            row |= _NO_END | {
+                "status": "pending",
+                "last_error": f"{event.code}: {event.error}",
+                "remedy": event.remedy or None,
+                "next_try_at": event.next_try_at,
+            }
         case TaskFailed():
-            _end(row, event, "failed", code=event.code, error=event.error, retryable=event.retryable)
+            _end(
+                row,
+                event,
+                "failed",
+                code=event.code,
+                error=event.error,
+                remedy=event.remedy or None,
+                retryable=event.retryable,
+            )
         case TaskUnavailable():
             _end(
                 row, event, "unavailable", code="MODEL_UNAVAILABLE", error=event.missing, remedy=event.remedy
@@ -189,7 +210,12 @@ def _change(row: Row, event: TaskEvent) -> None:
         case TaskParked():
             _end(row, event, "parked", code="PARKED", error=event.reason)
         case TaskRetried() | TaskRequeued():
-            row |= _NO_END | {"status": "pending", "requested_at": event.recorded_at, "started_at": None}
+            row |= _NO_END | {
+                "status": "pending",
+                "requested_at": event.recorded_at,
+                "started_at": None,
+                "last_error": None,
+            }
             if isinstance(event, TaskRetried):
                 row["priority"] = event.priority
         case _:
@@ -198,7 +224,7 @@ def _change(row: Row, event: TaskEvent) -> None:
 
 def _end(row: Row, event: TaskEvent, status: str, **why: object) -> None:
     started = row.get("started_at")
-    row |= {"status": status, "ended_at": event.recorded_at, "running_ms": None, **why}
+    row |= _NO_END | {"status": status, "ended_at": event.recorded_at, "last_error": None, **why}
     if started is not None:
         began = started if isinstance(started, datetime) else datetime.fromisoformat(started)
         row["running_ms"] = max(0, (event.recorded_at - began) // timedelta(milliseconds=1))
@@ -245,8 +271,12 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     """Why it did not complete; stable, upper snake case."""
     error: str | None
     remedy: str | None
-    """What to install or set, for an unavailable task."""
+    """What a person can do about it."""
     retryable: bool | None
+    last_error: str | None
+    """Code and words of the error that the attempt before ended in, while the task is still open."""
+    next_try_at: datetime | None
+    """While it waits after such an error: when it is tried again, not before."""
     position: int
     progress: Progress | None = None
     """While it runs, as its worker told last; None when nothing was told lately."""
@@ -373,4 +403,6 @@ async def tasks_of_video(
 def _view(row: tuple[Any, ...]) -> TaskView:
     task = dict(zip(_FIELDS, row, strict=True))
     is_reused = task["status"] == "completed" and task["run_id"] not in task["run_ids"]
+    if task["status"] == "parked":
+        task["remedy"] = PARKED
     return TaskView(**task, is_reused=is_reused)

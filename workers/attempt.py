@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,15 @@ import msgspec
 import structlog
 
 from application import messages
-from application.messages import KnownWanted, Progress, ResultMessage, SpansWanted, TaskMessage, TextsWanted
+from application.messages import (
+    Fault,
+    KnownWanted,
+    Progress,
+    ResultMessage,
+    SpansWanted,
+    TaskMessage,
+    TextsWanted,
+)
 from domain.errors import (
     EiokuError,
     JobCancelled,
@@ -135,10 +143,12 @@ class Attempt:
                 # At once: from the second delivery on it is done alone (ADR-0017).
                 self._log.warning("job.interrupted", reason=f"{error.code}: {error}")
                 await self._delivery.later(0)
-            elif error.retryable and not self._is_over_deadline:
-                await self._again(f"{error.code}: {error}")
             else:
-                await self._fail(error.code, str(error), retryable=error.retryable)
+                fault = Fault(code=error.code, error=str(error), remedy=error.remedy)
+                if error.retryable and not self._is_over_deadline:
+                    await self._again(fault, is_unexplained=error.is_unexplained)
+                else:
+                    await self._fail(fault, retryable=error.retryable)
         finally:
             if self._leading is not None:
                 self._leading.cancel()
@@ -281,46 +291,65 @@ class Attempt:
                 blake3=outcome.blake3,
                 size_bytes=outcome.size_bytes,
                 facts=outcome.facts,
+                flaw=outcome.flaw,
             )
         )
         await self._delivery.done()
+        if (flaw := outcome.flaw) is not None:
+            self._log.warning("job.failed", code=flaw.code, error=flaw.error)
+            return
         self._log.info("job.completed", artifacts=sum(finished.counts.values()), seconds=seconds)
 
     async def _refused(self, refusal: Refusal) -> None:
         if refusal.missing is not None:
             await self._unavailable(refusal.missing, refusal.remedy)
-        elif refusal.retryable and not refusal.needs_a_hand:
-            await self._again(f"{refusal.code}: {refusal.error}")
+            return
+        fault = Fault(code=refusal.code, error=refusal.error, remedy=refusal.remedy)
+        if refusal.retryable and not refusal.needs_a_hand:
+            await self._again(fault, is_unexplained=refusal.is_unexplained)
         else:
-            await self._fail(refusal.code, refusal.error, retryable=refusal.retryable)
+            await self._fail(fault, retryable=refusal.retryable)
 
     # ---- its end -------------------------------------------------------------------------------------------------
 
-    async def _fail(self, code: str, error: str, *, retryable: bool) -> None:
+    async def _fail(self, fault: Fault, *, retryable: bool) -> None:
         """Another attempt now would not help."""
+        await self._account()
+        told = messages.Failed(
+            **self._head(), code=fault.code, error=fault.error, remedy=fault.remedy, retryable=retryable
+        )
+        await self._send(told)
+        await self._delivery.done()
+        self._log.warning("job.failed", code=fault.code, error=fault.error)
+
+    async def _account(self) -> None:
+        """For a run that ended before it began: it is accounted for like any other."""
         if self._described is None:
-            # A run that failed before it began is accounted for like any other.
             await self._start(
                 Description(device="", artifact_types=BY_NAME[self._message.task_type].produces)
             )
-        await self._send(messages.Failed(**self._head(), code=code, error=error, retryable=retryable))
-        await self._delivery.done()
-        self._log.warning("job.failed", code=code, error=error)
 
     async def _unavailable(self, missing: str, remedy: str) -> None:
         await self._send(messages.Unavailable(**self._head(), missing=missing, remedy=remedy))
         await self._delivery.done()
         self._log.warning("job.unavailable", missing=missing, code=ModelUnavailable.code)
 
-    async def _again(self, reason: str) -> None:
+    async def _again(self, fault: Fault, *, is_unexplained: bool) -> None:
         """Another attempt may help; after the last one a person must look."""
         number, most = self._delivery.delivery, self._limits.most_deliveries
+        reason = f"{fault.code}: {fault.error}"
+        await self._account()
         if number >= most:
             self._log.error("job.given_up", reason=reason, deliveries=number)
             await self._delivery.reject(f"{reason} (attempt {number} of {most})")
             return
         delay_s = min(self._limits.most_retry_s, self._limits.retry_s * 4 ** (number - 1))
         delay_s *= 1 + random.random() / 10  # noqa: S311 - so that not all come back at once
+        next_try_at = datetime.now(UTC) + timedelta(seconds=delay_s)
+        told = messages.Postponed(
+            **self._head(), fault=fault, is_unexplained=is_unexplained, next_try_at=next_try_at
+        )
+        await self._send(told)
         self._log.warning("job.again", reason=reason, deliveries=number, again_in_s=round(delay_s, 1))
         await self._delivery.later(delay_s)
 

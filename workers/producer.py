@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from application.messages import SourceSpan, SourceText, Space, TaskMessage, TextVector
+from application.messages import Fault, SourceSpan, SourceText, Space, TaskMessage, TextVector
 from domain.artifacts.envelope import Payload
 from domain.run import ModelIdentity
 from domain.video import FileFacts
@@ -138,6 +138,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The three below are set by the metadata producer only."""
     size_bytes: int | None = None
     facts: FileFacts | None = None
+    flaw: Fault | None = None
+    """The file is damaged: what was found is kept, and the task fails with this."""
 
 
 class Producer(ABC):

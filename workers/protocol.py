@@ -83,12 +83,12 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     error: str
     retryable: bool
-    """Another attempt may succeed; an error that nobody foresaw counts as such."""
     needs_a_hand: bool = False
-    """But only once somebody has done something."""
+    is_unexplained: bool = False
+    """The three above as in `domain.errors.EiokuError`."""
     missing: str | None = None
-    """Set when no model is available; `remedy` says what to do."""
-    remedy: str = ""
+    """Set when no model is available."""
+    remedy: str
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from workers.cublas import WHEEL, cublas_problem
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
 from workers.memory import CPU
-from workers.models import FoundModel, MissingModel, find_model, is_english_only, require_model
+from workers.models import FoundModel, MissingModel, find_model, require_model
 from workers.producer import Context, Description, Found, Job, ModelPlaces, Outcome
 from workers.sharing import Shareable, Shared
 from workers.speech_pieces import WINDOW_S, Piece, pieces
@@ -91,7 +91,7 @@ class Transcription(Shareable):
                 device=lease.device_name,
                 artifact_types=(TranscriptSegmentV1.NAME,),
                 model=found.identity,
-                language="en" if is_english_only(found.name) else language,
+                language=language if lease.model.model.is_multilingual else "en",
             )
 
     def produce(self, job: Job, context: Context) -> Iterator[Found]:
@@ -105,7 +105,7 @@ class Transcription(Shareable):
     ) -> Iterator[Found]:
         config = _config(job)
         fitting = _fitting(lease, config.batch_size)
-        language = "en" if is_english_only(model.name) else _language(job)
+        language = _language(job) if lease.model.model.is_multilingual else "en"
         if not has_sound(job.path):
             self._outcome = Outcome(
                 metrics={"has_audio": 0.0, "segments": 0.0, "words": 0.0, "audio_seconds": 0.0}

@@ -18,7 +18,16 @@ from domain import task, video
 from domain.errors import Conflict, ServiceUnavailable
 from domain.event import Meta
 from domain.pipeline import BY_NAME
-from domain.task import ParkTask, Task, TaskCancelled, TaskEvent, TaskRequested, TaskRequeued, TaskRetried
+from domain.task import (
+    ParkTask,
+    Task,
+    TaskCancelled,
+    TaskEvent,
+    TaskFailed,
+    TaskRequested,
+    TaskRequeued,
+    TaskRetried,
+)
 from domain.video import Video
 from infrastructure.nats import subjects
 from infrastructure.nats.cancel import call_off
@@ -68,7 +77,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class CalledOff(msgspec.Struct, frozen=True):
-    """A task that was cancelled by the event at `position`."""
+    """A task that was cancelled, or has failed before its last attempt, by the event at `position`."""
 
     tenant_id: str
     task_id: UUID
@@ -86,7 +95,7 @@ def plan(log: EventLog, records: Sequence[Recorded]) -> list[Waiting | CalledOff
                 message = _message(log, event, recorded.position)
                 if message is not None:
                     planned.append(Waiting(message))
-            case TaskCancelled() as event:
+            case TaskCancelled() | TaskFailed(is_repeated=True) as event:
                 planned.append(CalledOff(event.tenant_id, event.originator_id, recorded.position))
             case _:
                 pass
