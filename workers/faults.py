@@ -36,6 +36,7 @@ MODELS: Final = {
     "paddlex": "PaddleX",
     "cv2": "OpenCV",
     "dlib": "dlib",
+    "scenedetect": "PySceneDetect",
     "ultralytics": "Ultralytics",
     "torch": "PyTorch",
     "torchvision": "torchvision",

@@ -5,6 +5,7 @@ from datetime import UTC, tzinfo
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from application.messages import Fault
 from domain.artifacts.video_metadata import VideoMetadataV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from domain.video import FileFacts
@@ -45,6 +46,7 @@ class MetadataExtraction(Producer):
             blake3=blake3,
             size_bytes=size_bytes,
             facts=found.facts,
+            flaw=Fault(code=flaw.code, error=str(flaw), remedy=flaw.remedy) if (flaw := found.flaw) else None,
         )
 
     def outcome(self) -> Outcome:

@@ -21,6 +21,8 @@ MOST_PIXELS = 16_383
 """Of a side of a WebP file."""
 BEAT_MS = 5_000
 """Between two stills at most, also where none is wanted: so the job is seen to move, and can be stopped."""
+MOST_BEATS = 10_000
+"""A header that lies may promise years."""
 
 
 class ThumbnailConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +155,8 @@ def _make(job: Job, context: Context, plan: _Plan, decoding: Decoding) -> int:
     filling = sprites.Sheets(missing_sheets)
     wanted = missing.union(*(sprites.times_of(sheet) for sheet in missing_sheets))
     if wanted:
-        wanted.update(range(0, max(wanted), BEAT_MS))
+        last_ms = max(wanted)
+        wanted.update(range(0, last_ms, max(BEAT_MS, last_ms // MOST_BEATS)))
     for at_ms, still in stills_at(job.path, sorted(wanted), plan.size, decoding=decoding):
         context.progress(at_ms, plan.duration_ms)
         if at_ms in missing:

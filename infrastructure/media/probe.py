@@ -1,6 +1,7 @@
 """What a file says about itself."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, tzinfo
 from fractions import Fraction
 from io import BytesIO
@@ -17,6 +18,7 @@ from domain.errors import MediaUnreadable
 from domain.video import FileFacts
 from infrastructure.media.dates import capture_time
 from infrastructure.media.gps import Place, exif_place, place_in
+from infrastructure.media.header import open_header
 from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
 from infrastructure.media.source import checked, open_media, picture_track, sound_track
 from infrastructure.media.streams import codec_name, hdr_of, streams_of
@@ -36,6 +38,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What a file says about itself."""
 
     facts: FileFacts
+    flaw: MediaUnreadable | None = None
+    """Why no picture can be shown; then the rest is what the header says."""
     size_bytes: int
     place: Place | None = None
     captured_at_source: str | None = None
@@ -67,19 +71,28 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
 
     Raises:
         MediaMissing: the file is not there, a folder, or not readable.
-        MediaUnreadable: it is empty, no media, or too broken to show one frame.
+        MediaUnreadable: it is empty, no media, or not even its header can be read.
     """
     size_bytes = checked(path).st_size
-    with open_media(path) as container:
-        picture = picture_track(container)
+    container, flaw = open_header(path)
+    with container:
+        picture: VideoStream | None = None
+        try:
+            picture = picture_track(container)
+        except MediaUnreadable as error:
+            flaw = error
+        has_video = picture is not None or flaw is not None
         sound = sound_track(container)
-        if picture is None and sound is None:
+        if not has_video and sound is None:
             raise MediaUnreadable(f"{path} has neither a picture nor a sound track")
         tags = _lower(container.metadata)
         track_tags = [_lower(stream.metadata) for stream in container.streams]
         duration_ms = _duration_ms(container)
         sample_rate = sound.codec_context.sample_rate or None if sound is not None else None
-        frame, exif = _first_frame(path, container, picture) if picture is not None else (None, _Exif())
+        frame, exif = _first_frame(container, picture) if picture is not None else (None, _Exif())
+        if picture is not None and frame is None:
+            codec = picture.codec_context.name
+            flaw = flaw or MediaUnreadable(f"{path} has a {codec} picture track, but no frame of it can be decoded")
         every = [tags, *track_tags]
         captured = capture_time(
             tags,
@@ -88,12 +101,12 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
             file_name=file_name if file_name is not None else path.name,
             zone=zone,
         )
-        width, height = displayed(frame) if frame is not None else (None, None)
         orientation = orientation_of(frame) if frame is not None else UPRIGHT
+        width, height = _displayed(picture, frame) if picture is not None else (None, None)
         facts = FileFacts(
             duration_ms=duration_ms,
             container=_container_name(container, path),
-            has_video=picture is not None,
+            has_video=has_video,
             has_audio=sound is not None,
             width=width,
             height=height,
@@ -107,6 +120,7 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
         )
         return Probe(
             facts=facts,
+            flaw=flaw,
             size_bytes=size_bytes,
             place=next((place for found in every if (place := place_in(found))), None) or exif.place,
             captured_at_source=captured.source if captured else None,
@@ -149,6 +163,13 @@ def _rate(picture: VideoStream | None) -> float | None:
     return round(float(rate), 3) if rate else None
 
 
+def _displayed(picture: VideoStream, frame: VideoFrame | None) -> tuple[int | None, int | None]:
+    """(width, height) in pixels on a screen; before it is turned and stretched where there is no frame that tells."""
+    if frame is not None:
+        return displayed(frame)
+    return picture.codec_context.width or None, picture.codec_context.height or None
+
+
 def _duration_ms(container: InputContainer) -> int:
     """Whole milliseconds; files that do not say (recordings that were never closed) are walked through."""
     if container.duration:
@@ -166,12 +187,13 @@ def _duration_ms(container: InputContainer) -> int:
             last = max(last, start + (packet.duration or 0) * packet.time_base)
     except av.FFmpegError:
         pass  # cut off: what came before counts
-    container.seek(0)
+    with suppress(av.FFmpegError):  # behind a header alone there is nothing to go to
+        container.seek(0)
     return round((last - first) * 1000) if first is not None else 0
 
 
-def _first_frame(path: Path, container: InputContainer, picture: VideoStream) -> tuple[VideoFrame, _Exif]:
-    """The first frame that decodes, and what an MJPEG picture says in its EXIF block."""
+def _first_frame(container: InputContainer, picture: VideoStream) -> tuple[VideoFrame | None, _Exif]:
+    """The first frame that decodes, if any does, and what an MJPEG picture says in its EXIF block."""
     exif = _Exif()
     packets = container.demux(picture)
     for _ in range(PACKETS_TO_FIRST_FRAME):
@@ -188,9 +210,7 @@ def _first_frame(path: Path, container: InputContainer, picture: VideoStream) ->
         if frames and isinstance(frames[0], VideoFrame):
             Screen(picture).note(frames[0])
             return frames[0], exif
-    raise MediaUnreadable(
-        f"{path} has a {picture.codec_context.name} picture track, but no frame of it can be decoded"
-    )
+    return None, exif
 
 
 def _exif(jpeg: bytes) -> _Exif:

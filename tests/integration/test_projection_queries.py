@@ -29,7 +29,7 @@ from projectors.selection import SelectionFilter, selection_filter
 from projectors.selection_policies import get_policy
 from projectors.stats import stats
 from projectors.task_index import PostgresTaskIndex
-from projectors.tasks import get_task, list_tasks, tasks_of_video
+from projectors.tasks import TaskView, get_task, list_tasks, tasks_of_video
 from projectors.videos import get_video, list_videos, require_video
 from tests.support.given import AT
 from tests.support.history import History, run_id, video_id
@@ -238,6 +238,33 @@ def test_tasks_are_sorted_with_nulls_last_and_walked_in_both_orders(library: Lib
         library.ask(list_tasks, tenant_id="default", video_id=video_id(1))
     with pytest.raises(InvalidParameter, match="cursor"):
         library.ask(list_tasks, tenant_id="default", cursor=page.tasks[0].cursor, sort_by="running_time")
+
+
+def test_a_task_that_is_tried_again_tells_why_and_when_until_it_ends(library: Library) -> None:
+    task_id, when = UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)
+
+    def seen() -> TaskView:
+        listed = library.ask(list_tasks, tenant_id="default").tasks[0]
+        of_video = library.ask(tasks_of_video, tenant_id="default", video_id=video_id(0))[0]
+        one, _ = library.ask(get_task, tenant_id="default", task_id=task_id)
+        assert msgspec.structs.replace(listed, cursor="") == of_video == one
+        return one
+
+    request(library, task_id)
+    library.history.do(task.StartTask, task_id, run_id=run_id(1), request_version=1, delivery=1, worker="w1")
+    library.history.do(
+        task.PostponeTask, task_id, run_id=run_id(1), code="OUT_OF_MEMORY", error="no room", remedy="more memory",
+        next_try_at=when, is_unexplained=False,
+    )  # fmt: skip
+    waits = seen()
+    assert (waits.status, waits.last_error, waits.next_try_at) == ("pending", "OUT_OF_MEMORY: no room", when)
+    assert (waits.remedy, waits.error, waits.attempts) == ("more memory", None, 1)
+    library.history.do(task.StartTask, task_id, run_id=run_id(2), request_version=1, delivery=2, worker="w1")
+    again = seen()
+    assert (again.status, again.last_error, again.next_try_at) == ("running", "OUT_OF_MEMORY: no room", None)
+    library.history.do(task.CompleteTask, task_id, run_id=run_id(2), artifact_count=1)
+    done = seen()
+    assert (done.status, done.last_error, done.next_try_at, done.remedy) == ("completed", None, None, None)
 
 
 def test_a_task_tells_its_attempts_and_its_place_in_the_queue(library: Library) -> None:

@@ -1,6 +1,7 @@
 """Producers that do what a task's config tells them: find, pause, stall, die, be unavailable."""
 
 import os
+import random
 import signal
 import threading
 import time
@@ -71,10 +72,14 @@ def misbehave(config: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             os._exit(3)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             threading.Event().wait()
         case "raise":
             raise KeyError("a bug")
+        case "raise anew":
+            raise RuntimeError("".join(random.choices("abcdefgh", k=20)))
         case "import":
             import_module("no_such_library")
         case "refuse":

@@ -145,6 +145,39 @@ class TestTask:
         spec.then("task.retried", priority="hi")
         assert (spec.state.status, spec.state.request_version) == ("pending", 4)
 
+    @pytest.mark.parametrize(
+        ("first", "second", "is_unexplained", "follows"),
+        [
+            ("KeyError: 'x'", "KeyError: 'x'", True, "task.failed"),
+            ("at 0x7f3a in 12 ms", "at 0x7f99 in 9 ms", True, "task.failed"),
+            ("KeyError: 'x'", "KeyError: 'y'", True, "task.postponed"),
+            ("no memory", "no memory", False, "task.postponed"),
+        ],
+    )
+    def test_an_unexplained_error_in_the_same_words_will_not_pass(self, first, second, is_unexplained, follows):
+        def end(error: str, run_id: UUID) -> task.PostponeTask:
+            return order(
+                task.PostponeTask, run_id=run_id, code="X", error=error, remedy="r", next_try_at=AT,
+                is_unexplained=is_unexplained,
+            )  # fmt: skip
+
+        again = order(task.StartTask, run_id=OTHER, request_version=1, delivery=2, worker="w")
+        spec = given(task, requested, started(2)).when(end(first, RUN), end(first, RUN), again, end(second, OTHER))
+        spec.then("task.postponed", "task.started", follows)
+        assert spec.state.status == ("failed" if follows == "task.failed" else "pending")
+
+    def test_a_retried_task_begins_anew_with_its_tries(self):
+        wish = order(
+            task.PostponeTask, run_id=OTHER, code="X", error="e", remedy="", next_try_at=AT, is_unexplained=True
+        )
+        past = [
+            task.TaskPostponed(**head(3), run_id=RUN, code="X", error="e", remedy="", next_try_at=AT),
+            task.TaskCancelled(**head(4), reason="x"),
+            task.TaskRetried(**head(5), priority="std"),
+            task.TaskStarted(**head(6), run_id=OTHER, attempt=2, request_version=5, delivery=1, worker="w"),
+        ]
+        given(task, requested, started(2), *past).when(wish).then("task.postponed")
+
     def test_a_task_whose_result_is_known_completes_with_the_earlier_run(self):
         wish = order(task.ReuseRun, request_version=1, run_id=OTHER, artifact_count=3)
         known = {"run_id": OTHER, "artifact_count": 3, "is_reused": True}

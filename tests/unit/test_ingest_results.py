@@ -8,7 +8,7 @@ import pytest
 
 from application.handle import handle, present
 from application.ingest_results import apply_result
-from application.messages import Announced, Unavailable
+from application.messages import Announced, Fault, Postponed, Unavailable
 from domain import capability, run, task, video
 from domain.artifacts.envelope import ArtifactBatch
 from domain.artifacts.object_detection import ObjectDetectionV1
@@ -144,6 +144,33 @@ def test_metadata_tells_the_video_its_hash_and_facts_with_its_completion(log):
     state: Any = present(log, video, VIDEO)
     assert (state.blake3, state.size_bytes, state.facts) == ("f" * 64, 9, facts)
     assert topics(log, VIDEO) == ["video.registered", "video.fingerprinted", "video.probed"]
+
+
+def test_what_could_be_read_of_a_damaged_file_counts_though_the_task_has_failed(log):
+    task_id = given_task(log, "metadata_extraction")
+    attempt = Attempt(task_id, task_type="metadata_extraction", artifact_type="video.metadata")
+    facts = FileFacts(duration_ms=1, container="mp4", has_video=True, has_audio=True)
+    flaw = Fault(code="MEDIA_UNREADABLE", error="no frame", remedy="copy it again")
+    completed = attempt.completed(blake3="f" * 64, size_bytes=9, facts=facts, flaw=flaw)
+    tell(log, attempt.started(), completed, completed)
+    failed = log.load(task_id)[-1]
+    assert (failed.code, failed.error, failed.remedy) == (flaw.code, flaw.error, flaw.remedy)
+    assert topics(log, task_id)[1:] == ["task.started", "task.failed"]
+    assert topics(log, attempt.run_id) == ["run.started", "run.completed"]
+    assert topics(log, VIDEO) == ["video.registered", "video.fingerprinted", "video.probed"]
+
+
+def test_an_attempt_that_is_tried_again_ends_its_run_and_leaves_the_task_open(log):
+    task_id = given_task(log)
+    attempt = Attempt(task_id)
+    fault = Fault(code="OUT_OF_MEMORY", error="no room", remedy="more memory")
+    later = Postponed(**attempt.head, fault=fault, is_unexplained=False, next_try_at=AT)
+    tell(log, attempt.started(), later, later)
+    assert topics(log, task_id) == ["task.requested", "task.started", "task.postponed"]
+    assert (log.load(attempt.run_id)[-1].TOPIC, status(log, task_id)) == ("run.failed", "pending")
+    second = Attempt(task_id, delivery=2)
+    tell(log, *second.whole([1]), later)
+    assert status(log, task_id) == "completed"
 
 
 GOOD = ObjectDetectionV1.example()
