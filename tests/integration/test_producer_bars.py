@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import media
 from tests.support.produce import ROOT, Family, Made
+from workers.models import FoundModel, find_model
 from workers.producer import ModelPlaces
 
 # Marked by hand from the sound itself: loudness in steps of 20 ms, onset of each word after a pause and the bursts and
@@ -70,6 +71,20 @@ def test_the_president_is_understood_and_each_word_found_where_it_is_said(
     assert made.outcome.language == "en"
     assert "language_probability" not in made.outcome.metrics
     assert all(0 < word["confidence"] <= 1 for word in made.words())
+
+
+@pytest.mark.ml_asr
+@pytest.mark.parametrize("name", ["model", "whisper", "tiny", "large-v3"])
+def test_an_english_model_transcribes_in_a_folder_of_any_name(
+    asr: Family, shared_media: Path, tmp_path: Path, name: str
+) -> None:
+    packaged = find_model("whisper", "tiny.en", ModelPlaces(is_offline=True))
+    assert isinstance(packaged, FoundModel)
+    (tmp_path / name).symlink_to(packaged.path)
+    made = asr("transcription", shared_media / "media/jfk.flac", models=ModelPlaces(whisper_model=tmp_path / name))
+    assert made.error is None, made.message
+    assert (made.description.language, made.outcome.language) == ("en", "en")
+    assert "country" in " ".join(bare(word["word"]) for word in made.words())
 
 
 @pytest.mark.ml_asr

@@ -1,6 +1,7 @@
 """Where weights are found, in which order, and what is said when there are none."""
 
 import hashlib
+import json
 import os
 import socket
 import sys
@@ -116,6 +117,32 @@ def test_the_packaged_model_is_taken_for_english_or_an_unknown_language_only() -
     missing = find_model("whisper", "base", OFFLINE, language="fr")
     assert isinstance(missing, MissingModel)
     assert "fr" in missing.missing
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "tokens", "is_english_only"),
+    [
+        ("model", "vocabulary.txt", 51_864, True),
+        ("whisper-large.en", "vocabulary.txt", 51_865, False),
+        ("model", "vocabulary.json", 51_864, True),
+        ("distil-small.en", "vocabulary.json", 51_866, False),
+        ("tiny.en", None, 0, False),  # the model will say
+    ],
+)
+def test_whether_a_model_knows_one_language_is_told_by_its_vocabulary_not_by_its_name(
+    tmp_path: Path, name: str, vocabulary: str | None, tokens: int, is_english_only: bool
+) -> None:
+    folder = whisper_in(tmp_path / name)
+    words = [f"<|{n}|>" for n in range(tokens)]
+    if vocabulary is not None:
+        text = json.dumps(words) if vocabulary.endswith("json") else "\n".join(words)
+        (folder / vocabulary).write_text(text)
+    places = ModelPlaces(models_dir=tmp_path, is_offline=True)
+    found = find_model("whisper", "base", places)
+    assert isinstance(found, FoundModel)
+    assert (found.name, found.is_english_only) == (name, is_english_only)
+    french = find_model("whisper", "base", places, language="fr")
+    assert isinstance(french, MissingModel) == is_english_only
 
 
 def test_what_is_missing_comes_with_what_to_do(tmp_path: Path) -> None:
