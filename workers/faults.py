@@ -48,7 +48,7 @@ MODELS: Final = {
 
 _DATA: Final = (
     "ValueError", "TypeError", "AssertionError", "LookupError", "ArithmeticError", "EOFError", "SyntaxError",
-    "NotImplementedError", "struct.error",
+    "struct.error",
 )  # fmt: skip
 """Errors of what a function was given; the next time it is given the same."""
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
