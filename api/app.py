@@ -16,7 +16,7 @@ from api.board import Board
 from api.bodies import JsonBody
 from api.edge import Edge
 from api.followers import Followers
-from api.idempotency import Idempotency, Keys
+from api.idempotency import TURN_S, Idempotency, Keys
 from api.metrics import Metrics
 from api.openapi import CONFIG
 from api.parameters import Parameters
@@ -57,9 +57,15 @@ def create_app(services: ApiServices) -> Litestar:
                     ready=min(READY_CONNECTIONS, services.read_connections),
                     application_name="eioku api",
                     search_path="read",
+                    statement_timeout_ms=int(services.read_timeout_s * 1000),
                 )
             )
-            keys = async_pool(services.database_url, size=KEY_CONNECTIONS, application_name="eioku api keys")
+            keys = async_pool(
+                services.database_url,
+                size=KEY_CONNECTIONS,
+                application_name="eioku api keys",
+                lock_timeout_ms=int(TURN_S * 1000),
+            )
             state.idempotency_keys = Keys(await stack.enter_async_context(keys))
             await stack.enter_async_context(served)
             await stack.enter_async_context(_bus(state, services.nats_url))

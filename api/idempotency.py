@@ -12,10 +12,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from psycopg_pool import AsyncConnectionPool
 
 from api.problems import MalformedBody
-from domain.errors import IdempotencyMismatch, TooLarge
+from domain.errors import IdempotencyMismatch, ServiceUnavailable, TooLarge
 
 KEPT = "2 days"
 """How long an answer is remembered."""
+TURN_S = 30.0
+"""How long a request waits for one with the same key."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -75,8 +77,15 @@ class Keys:
         turn = self._here.setdefault(of, _Turn())
         turn.waiting += 1
         try:
-            async with turn.lock:
+            try:
+                async with asyncio.timeout(TURN_S):
+                    await turn.lock.acquire()
+            except TimeoutError as error:
+                raise ServiceUnavailable("a request with the same idempotency key is still under way") from error
+            try:
                 yield
+            finally:
+                turn.lock.release()
         finally:
             turn.waiting -= 1
             if not turn.waiting:
@@ -139,7 +148,8 @@ async def captured(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
     async def receive() -> Any:
         nonlocal sent
         if sent:
-            return {"type": "http.disconnect"}
+            # Whether the client leaves or not: what a key stands for is done whole.
+            await asyncio.Event().wait()
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 

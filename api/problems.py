@@ -41,6 +41,12 @@ class Forbidden(EiokuError):
     code = "FORBIDDEN"
 
 
+class ClientGone(EiokuError):
+    """Nobody waits for the answer any more."""
+
+    code = "CLIENT_GONE"
+
+
 class UnsupportedMediaType(EiokuError):
     """A body of a kind or an encoding that this endpoint does not take."""
 
@@ -83,6 +89,7 @@ PROBLEMS: dict[type[EiokuError], tuple[int, str]] = {
     errors.RangeNotSatisfiable: (416, "The range is outside the file"),
     errors.PositionNotReached: (504, "The read models are not there yet"),
     errors.ServiceUnavailable: (503, "Not available now"),
+    ClientGone: (499, "The client left"),
     MalformedBody: (400, "The body cannot be read"),
     MalformedHead: (400, "The request cannot be read"),
     HostNotOurs: (421, "This server does not answer to that name"),
@@ -224,6 +231,13 @@ def _unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[Proble
     return problem(status, title, "the database does not answer", "UNAVAILABLE", headers={"Retry-After": "1"})
 
 
+def _too_slow(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    log.warning("api.read_too_slow", error=str(error))
+    status, title = PROBLEMS[errors.ServiceUnavailable]
+    detail = "the database took too long for this; ask for less, or again when it has less to do"
+    return problem(status, title, detail, "UNAVAILABLE", headers={"Retry-After": "1"})
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     log.error("api.unexpected", path=request.scope["path"], exc_info=error)
     return problem(
@@ -235,6 +249,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     EiokuError: _own,
     ValidationException: _validation,
     HTTPException: _http,
+    psycopg.errors.QueryCanceled: _too_slow,
     psycopg.OperationalError: _unavailable,
     psycopg_pool.PoolTimeout: _unavailable,
     Exception: _unexpected,

@@ -13,6 +13,7 @@ from litestar import Request
 from litestar.datastructures import State
 
 from api.board import Board
+from api.problems import ClientGone
 from api.services import ApiServices
 from application.handle import handle
 from domain.errors import PositionNotReached
@@ -65,9 +66,33 @@ class Call(Request[None, None, State]):
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection to the read models."""
-        async with self.app.state.pool.connection() as connection:
+        """A connection to the read models. When the client leaves, what runs on it ends, in Postgres too."""
+        async with self.app.state.pool.connection() as connection, self._while_listened():
             yield connection
+
+    @asynccontextmanager
+    async def _while_listened(self) -> AsyncIterator[None]:
+        """Cancel the block when the client leaves; raises ClientGone then."""
+        working, is_gone = asyncio.current_task(), False
+        assert working is not None
+        earlier = working.cancelling()
+
+        async def watch() -> None:
+            nonlocal is_gone
+            while (await self.receive())["type"] != "http.disconnect":
+                pass
+            is_gone = True
+            working.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if is_gone and working.uncancel() <= earlier:
+                raise ClientGone("the client left") from error
+            raise
+        finally:
+            watching.cancel()
 
     async def settle(self, position: int, timeout_s: float) -> bool:
         """Wait until the read models have come to `position`; False when they have not after `timeout_s`."""

@@ -40,6 +40,8 @@ class ApiServices(msgspec.Struct, frozen=True, kw_only=True):
     """What is done with new videos."""
     followers: tuple[str, ...] = ()
     """Followers of the log that must get on for this API to be ready."""
+    read_timeout_s: float = 15.0
+    """How long Postgres may work on one statement of a read."""
     read_connections: int = 8
     """Most Postgres connections for reads in this process."""
 

@@ -16,6 +16,8 @@ from infrastructure.event_store.recorder import LogProcessRecorder, LogRecorder,
 from infrastructure.postgres.connections import connection_settings
 
 T = TypeVar("T", bound=PostgresTrackingRecorder)
+LOCK_TIMEOUT_MS = 10_000
+"""A writer's locks are held for some milliseconds; who waits for longer waits for something that hangs."""
 
 
 class LogDatastore(PostgresDatastore):
@@ -34,7 +36,8 @@ class LogDatastore(PostgresDatastore):
             schema="es",
         )
         self.pool.conninfo = url
-        self.pool.kwargs = {"row_factory": dict_row, **connection_settings(url, application_name="eioku log")}
+        settings = connection_settings(url, application_name="eioku log", lock_timeout_ms=LOCK_TIMEOUT_MS)
+        self.pool.kwargs = {"row_factory": dict_row, **settings}
 
     def after_connect_func(self) -> Callable[[Connection[Any]], None]:
         """What is done with a new connection."""

@@ -16,16 +16,19 @@ def connection_settings(
     application_name: str = "eioku",
     search_path: str | None = None,
     statement_timeout_ms: int = 0,
+    lock_timeout_ms: int = 0,
     idle_in_transaction_timeout_ms: int = 60_000,
 ) -> dict[str, Any]:
     """Keyword arguments for `psycopg.connect(url, …)`: what the URL says wins, except the session's time zone.
 
-    Times come back in UTC. `statement_timeout_ms` 0 = none. A transaction left open ends after
-    `idle_in_transaction_timeout_ms`: it would keep the locks of a client that is gone.
+    Times come back in UTC. A statement, and its waiting for a lock, ends after its timeout; 0 = none. A transaction left
+    open ends after `idle_in_transaction_timeout_ms`: it would keep the locks of a client that is gone. A server whose
+    machine is gone counts as lost after some 30 s.
     """
     given = conninfo_to_dict(url)
     options = {
         "statement_timeout": statement_timeout_ms,
+        "lock_timeout": lock_timeout_ms,
         "idle_in_transaction_session_timeout": idle_in_transaction_timeout_ms,
         "timezone": "UTC",
         # What is read after waiting for a lock must be what is there then, whatever the server's default.
@@ -34,7 +37,9 @@ def connection_settings(
     flags = " ".join(f"-c {name}={value}" for name, value in options.items())
     if search_path is not None:
         flags += f" -c search_path={search_path}"
+    silent = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
     return {
+        **{name: given.get(name, value) for name, value in silent.items()},
         "application_name": given.get("application_name", application_name),
         "connect_timeout": given.get("connect_timeout", CONNECT_TIMEOUT_S),
         "options": f"{flags} {given.get('options', '')}".rstrip(),
