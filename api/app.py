@@ -19,6 +19,7 @@ from api.followers import Followers
 from api.idempotency import TURN_S, Idempotency, Keys
 from api.metrics import Metrics
 from api.openapi import CONFIG
+from api.pages import Page
 from api.parameters import Parameters
 from api.problems import EXCEPTION_HANDLERS
 from api.request import Call
@@ -75,6 +76,7 @@ def create_app(services: ApiServices) -> Litestar:
     app = Litestar(
         route_handlers=CONTROLLERS,
         request_class=Call,
+        response_class=Page,
         dto=JsonBody,
         return_dto=None,
         state=state,

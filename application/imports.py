@@ -26,6 +26,10 @@ from domain.run import artifacts_stream_of
 BATCH = 1_000
 MOST_MS = 2**31 - 1
 """The longest media the read models can hold: 24 days."""
+MOST_CONFIG_BYTES = 16 * 1024
+"""Of JSON; lists of tasks and runs show it."""
+MOST_PAYLOAD_BYTES = 64 * 1024
+"""Of JSON: half an hour of speech has as much, with all its words. Lists show payloads whole."""
 WORKER = "import"
 
 
@@ -88,6 +92,8 @@ def import_artifacts(log: EventLog, meta: Meta, video_id: UUID, wish: Import, *,
         IdTaken: the run's id belongs to something else.
     """
     run_id = run_id if wish.run_id is None else chosen("run_id", wish.run_id)
+    if len(msgspec.json.encode(wish.config)) > MOST_CONFIG_BYTES:
+        raise InvalidParameter("config", f"has more than {MOST_CONFIG_BYTES} bytes as JSON")
     found = _checked(wish, run_id)
     types = tuple(dict.fromkeys([*wish.artifact_types, *(f.artifact_type for f in found)]))
     for name in wish.artifact_types:
@@ -134,6 +140,9 @@ def _checked(wish: Import, run_id: UUID) -> list[_Found]:
         if not 0 <= artifact.span_start_ms <= artifact.span_end_ms <= MOST_MS:
             span = f"span {artifact.span_start_ms}..{artifact.span_end_ms}"
             raise InvalidArtifact(f"{span} must be 0 ≤ start ≤ end ≤ {MOST_MS}", index=index)
+        if len(bytes(artifact.payload)) > MOST_PAYLOAD_BYTES:
+            reason = f"{artifact.artifact_type} payload: has more than {MOST_PAYLOAD_BYTES} bytes as JSON"
+            raise InvalidArtifact(reason, index=index)
         try:
             payload = decoder.decode(artifact.payload)
         except msgspec.DecodeError as error:

@@ -18,6 +18,18 @@ Row = dict[str, Any]
 """A row as JSON: ids and times are text."""
 
 
+LISTED_CONFIG_BYTES = 16 * 1024
+
+
+def short_config(column: str) -> str:
+    """SQL: a config as lists show it. Imports once took them of any size, and a page has 100."""
+    # Only what is large as it is stored is looked at: the second length takes it apart.
+    return (
+        f"CASE WHEN pg_column_size({column}) > 200 AND octet_length({column}::text) > {LISTED_CONFIG_BYTES}"
+        f" THEN jsonb_build_object('left_out_bytes', octet_length({column}::text)) ELSE {column} END AS config"
+    )
+
+
 def without_nul(value: Any) -> Any:
     """A JSON value without NUL characters, which Postgres cannot hold."""
     match value:

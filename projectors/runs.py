@@ -27,7 +27,7 @@ from domain.video import VideoDeleted, VideoRegistered
 from projectors.cursor import decode, encode
 from projectors.metadata import metadata
 from projectors.projection import Projection
-from projectors.rows import DeletedVideos, Row, Rows
+from projectors.rows import DeletedVideos, Row, Rows, short_config
 from projectors.videos import require_video
 
 runs = Table(
@@ -150,6 +150,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     producer_version: str
     profile: str
     config: dict[str, Any]
+    """In lists, one of more than 16 KiB is `{"left_out_bytes": its size}`; the run itself has it whole."""
     config_hash: str
     input_hash: str
     attempt: int
@@ -212,6 +213,7 @@ class _ProfilePlace(msgspec.Struct, frozen=True, array_like=True):
 
 _FIELDS = RunView.__struct_fields__
 _COLUMNS = ", ".join(f"x.{name}" for name in _FIELDS)
+_LISTED = ", ".join(short_config("x.config") if name == "config" else f"x.{name}" for name in _FIELDS)
 
 
 async def get_run(connection: psycopg.AsyncConnection, *, tenant_id: str, run_id: UUID) -> RunView:
@@ -252,7 +254,7 @@ async def runs_of_video(
         after = "WHERE (x.created_at, done.position) < (%(at)s, %(position)s)"
         values |= {"at": place.created_at, "position": place.position}
     rows = await connection.execute(
-        f"""SELECT done.position, {_COLUMNS} FROM runs AS x JOIN (
+        f"""SELECT done.position, {_LISTED} FROM runs AS x JOIN (
                 SELECT r.run_id, max(r.position) AS position FROM run_types AS r
                 WHERE r.tenant_id = %(tenant)s AND r.video_id = %(video)s {of_type} GROUP BY r.run_id
             ) AS done USING (run_id) {after} ORDER BY x.created_at DESC, done.position DESC LIMIT %(limit)s""",

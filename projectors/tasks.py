@@ -45,7 +45,7 @@ from domain.video import VideoDeleted, VideoRegistered
 from projectors.cursor import decode, encode
 from projectors.metadata import metadata
 from projectors.projection import Projection
-from projectors.rows import DeletedVideos, Row, Rows
+from projectors.rows import DeletedVideos, Row, Rows, short_config
 from projectors.videos import require_video
 
 tasks = Table(
@@ -246,6 +246,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str
     profile: str
     config: dict[str, Any]
+    """In lists, one of more than 16 KiB is `{"left_out_bytes": its size}`; the task itself has it whole."""
     config_hash: str
     language: str | None
     priority: Priority
@@ -300,6 +301,9 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 
 _FIELDS = tuple(name for name in TaskView.__struct_fields__ if name not in ("cursor", "is_reused", "progress"))
 _COLUMNS = ", ".join(_FIELDS)
+_LISTED = ", ".join(short_config("config") if name == "config" else name for name in _FIELDS)
+MOST_OF_VIDEO = 500
+"""Tasks of one video that are shown beside it."""
 _OF_KNOWN_VIDEO = "video_id NOT IN (SELECT video_id FROM tasks_deleted)"
 """A deleted video's tasks are hidden at once, also those that have not ended yet."""
 
@@ -346,7 +350,7 @@ async def list_tasks(
     rows = await connection.execute(
         f"SELECT total.n, {', '.join(f'page.{name}' for name in _FIELDS)}"
         f" FROM (SELECT count(*) AS n FROM tasks WHERE {matches}) AS total"
-        f" LEFT JOIN (SELECT {_COLUMNS} FROM tasks WHERE {matches} AND {after}"
+        f" LEFT JOIN (SELECT {_LISTED} FROM tasks WHERE {matches} AND {after}"
         f" ORDER BY {column} {direction} {nulls}, position {direction}"
         " LIMIT %(limit)s OFFSET %(offset)s) AS page ON true"
         f" ORDER BY page.{column} {direction} {nulls}, page.position {direction}",
@@ -392,12 +396,13 @@ _PRIORITIES = "ARRAY['hi', 'std', 'bulk']"
 async def tasks_of_video(
     connection: psycopg.AsyncConnection, *, tenant_id: str, video_id: UUID
 ) -> list[TaskView]:
-    """All tasks of a video, oldest first."""
+    """The newest tasks of a video, oldest first."""
     rows = await connection.execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE tenant_id = %s AND video_id = %s ORDER BY created_at, position",
-        (tenant_id, video_id),
+        f"SELECT {_LISTED} FROM tasks WHERE tenant_id = %s AND video_id = %s"
+        " ORDER BY created_at DESC, position DESC LIMIT %s",
+        (tenant_id, video_id, MOST_OF_VIDEO),
     )
-    return [_view(row) for row in await rows.fetchall()]
+    return [_view(row) for row in reversed(await rows.fetchall())]
 
 
 def _view(row: tuple[Any, ...]) -> TaskView:

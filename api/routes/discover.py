@@ -1,5 +1,6 @@
 """Folders: looking through them for videos, once or again and again."""
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -15,7 +16,7 @@ from projectors.scans import ScanView, get_scan
 class DiscoverBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A folder to look through."""
 
-    root: str
+    root: Annotated[str, msgspec.Meta(max_length=4_096)]
     """Absolute path under an allowed root."""
     recursive: bool = True
     watch: bool = False

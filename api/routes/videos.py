@@ -27,17 +27,20 @@ from projectors.tasks import TaskView, tasks_of_video
 from projectors.video_locations import Location, location_of_video
 
 
+Pipeline = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
+
+
 class VideoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A video to make known. The file itself is looked at later, by a worker."""
 
-    source: str
+    source: Annotated[str, msgspec.Meta(max_length=4_096)]
     """Absolute path under an allowed root, or a file:, s3:, gs:, az: or https: URL under an allowed prefix."""
     filename: Name | None = None
     """What to call it; the source's own name if absent."""
     file_created_at: Date | None = None
     """When it was filmed; overrides what the file says."""
     collection: Name | None = None
-    pipeline: tuple[str, ...] | None = None
+    pipeline: Pipeline | None = None
     """Task types to run; absent = the default ones, empty = none."""
 
 
@@ -45,7 +48,7 @@ class _FormFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filename: Name | None = None
     file_created_at: Date | None = None
     collection: Name | None = None
-    pipeline: tuple[str, ...] | None = None
+    pipeline: Pipeline | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -60,6 +63,7 @@ class VideoDetail(read.VideoView, frozen=True, kw_only=True):
     """A video and its tasks, oldest first."""
 
     tasks: list[TaskView]
+    """The newest 500; `/v1/tasks?video_id=` has all."""
     task_types: tuple[str, ...]
     """What is done with it: its own pipeline, else what the pipeline file says."""
 

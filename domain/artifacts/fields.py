@@ -19,6 +19,8 @@ Polygon = Annotated[
 ]
 Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
-Language = Annotated[str, Meta(pattern="^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", description="BCP 47 tag.")]
+Language = Annotated[
+    str, Meta(pattern="^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=100, description="BCP 47 tag.")
+]
 Index = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Millis = Annotated[int, Meta(ge=0, le=2**53 - 1)]
