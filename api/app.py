@@ -22,6 +22,7 @@ from api.openapi import CONFIG
 from api.pages import Page
 from api.parameters import Parameters
 from api.problems import EXCEPTION_HANDLERS
+from api.receiving import Receiving
 from api.request import Call
 from api.routes import CONTROLLERS
 from api.services import ApiServices
@@ -83,12 +84,11 @@ def create_app(services: ApiServices) -> Litestar:
         lifespan=[lifespan],
         middleware=[
             DefineMiddleware(Edge, served=served, metrics=metrics, parameters=lambda: state.parameters),
-            DefineMiddleware(
-                Idempotency, keys=lambda: state.idempotency_keys, max_body_bytes=services.max_body_bytes
-            ),
+            DefineMiddleware(Receiving, most_bytes=services.max_body_bytes, folder=services.data_dir / "bodies"),
+            DefineMiddleware(Idempotency, keys=lambda: state.idempotency_keys),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        request_max_body_size=services.max_body_bytes,
+        request_max_body_size=None,  # `Receiving` and uploads have bounds of their own
         openapi_config=CONFIG,
         cors_config=_cors(services.cors_origins) if services.cors_origins else None,
         logging_config=None,

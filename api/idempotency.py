@@ -1,24 +1,23 @@
 """Idempotency keys: the same key with the same request gives the same answer, also when both come at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPRequestEvent, Message, Receive, Scope, Send
 from psycopg_pool import AsyncConnectionPool
 
-from api.problems import MalformedBody
-from domain.errors import IdempotencyMismatch, ServiceUnavailable, TooLarge
+from api.receiving import SHORT_BYTES, WRITES, is_upload
+from domain.errors import IdempotencyMismatch, ServiceUnavailable
 
 KEPT = "2 days"
 """How long an answer is remembered."""
 TURN_S = 30.0
 """How long a request waits for one with the same key."""
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -98,24 +97,25 @@ class _Turn:
 
 
 class Idempotency:
-    """ASGI middleware: writes that carry a key. Uploads are left to their handler, which hashes while it stores."""
+    """ASGI middleware: writes that carry a key, their bodies whole. Uploads are left to their handler, which hashes while
+    it stores.
+    """
 
-    def __init__(self, app: ASGIApp, *, keys: Callable[[], Keys], max_body_bytes: int) -> None:
-        self.app, self.keys, self.max_body_bytes = app, keys, max_body_bytes
+    def __init__(self, app: ASGIApp, *, keys: Callable[[], Keys]) -> None:
+        self.app, self.keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != ScopeType.HTTP or "key" not in scope["state"] or scope["method"] not in WRITES:
             await self.app(scope, receive, send)
             return
-        kind = next((v for n, v in scope["headers"] if n == b"content-type"), b"")
-        if kind.startswith(b"multipart/"):
+        if is_upload(scope):
             await self.app(scope, receive, send)
             return
-        body = await self._read(receive)
-        digest = sha256(
-            b"\0".join((scope["method"].encode(), scope["raw_path"], scope["query_string"], kind, body))
-        ).digest()
+        kind = next((v for n, v in scope["headers"] if n == b"content-type"), b"")
+        body = cast("HTTPRequestEvent", await receive())["body"]
+        about = (scope["method"].encode(), scope["raw_path"], scope["query_string"], kind, body)
+        digest = await asyncio.to_thread(_digest, about) if len(body) > SHORT_BYTES else _digest(about)
         state = scope["state"]
 
         async def produce() -> Answer:
@@ -125,19 +125,9 @@ class Idempotency:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    async def _read(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise MalformedBody("the client left before the body was whole")
-            parts.append(message["body"])
-            size += len(message["body"])
-            if size > self.max_body_bytes:
-                raise TooLarge(f"a body has at most {self.max_body_bytes} bytes")
-            if not message["more_body"]:
-                return b"".join(parts)
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    return sha256(b"\0".join(parts)).digest()
 
 
 async def captured(app: ASGIApp, scope: Scope, body: bytes) -> Answer:

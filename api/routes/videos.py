@@ -14,18 +14,18 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from api.bodies import decode
 from api.idempotency import Answer
 from api.problems import UnsupportedMediaType
+from api.receiving import BODY, UPLOAD
 from api.request import Call
 from api.routes.common import Cursor, Date, Name, filled, utc
 from api.sources import resolve
 from api.uploads import Upload, receive
-from domain.errors import InvalidParameter, NoMatch, TooLarge
+from domain.errors import InvalidParameter, NoMatch
 from domain.ids import chosen
 from domain.pipeline import task_type
 from domain.video import DeleteVideo, RegisterVideo, video_id_of
 from projectors import videos as read
 from projectors.tasks import TaskView, tasks_of_video
 from projectors.video_locations import Location, location_of_video
-
 
 Pipeline = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 
@@ -77,12 +77,12 @@ class Videos(Controller):
     path = "/v1/videos"
     tags = ("Videos",)
 
-    @post(status_code=202, request_max_body_size=None)
+    @post(status_code=202, opt={BODY: UPLOAD})
     async def register(self, request: Call) -> Response[Accepted]:
         """Make a video known, by its source or as an upload."""
         return await _take_in(request, None)
 
-    @put("/{video_id:str}", status_code=202, request_max_body_size=None)
+    @put("/{video_id:str}", status_code=202, opt={BODY: UPLOAD})
     async def register_as(self, request: Call, video_id: FromPath[UUID]) -> Response[Accepted]:
         """The same under an id of one's own choice; again changes nothing.
 
@@ -152,7 +152,7 @@ async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
         return await _upload(request, video_id)
     if kind not in ("", "application/json"):
         raise UnsupportedMediaType(f"send application/json or multipart/form-data, not {kind}")
-    body = decode(await _small(request), VideoBody)
+    body = decode(await request.body(), VideoBody)
     source = await asyncio.to_thread(resolve, body.source, request.services.media_roots)
     if wanted is not None:
         chosen("video_id", wanted, derived=video_id_of(request.tenant, source.location))
@@ -160,16 +160,6 @@ async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
         body.filename or source.filename, body.file_created_at, body.collection, body.pipeline
     )
     return await _register(request, video_id, source.location, given, source.size_bytes, source.mtime_ms)
-
-
-async def _small(request: Call) -> bytes:
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > request.services.max_body_bytes:
-            raise TooLarge(f"a body has at most {request.services.max_body_bytes} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 async def _register(

@@ -85,10 +85,9 @@ def test_a_write_goes_on_when_its_client_leaves(database, tmp_path):
             b"POST /v1/rerun HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Idempotency-Key: once\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
-        with locked(database, "videos"):
-            with connection(url) as client:
-                client.sendall(ask)
-                until(lambda: at_work(database) >= 1)
+        with locked(database, "videos"), connection(url) as client:
+            client.sendall(ask)
+            until(lambda: at_work(database) >= 1)
         until(lambda: at_work(database) == 0)
         with psycopg.connect(database, autocommit=True) as looking:
             until(lambda: looking.execute("SELECT count(*) FROM api.idempotency").fetchone()[0] == 1)
