@@ -27,6 +27,8 @@ def decode(body: bytes, target: type[T]) -> T:
         InvalidParameter: JSON of another shape, or text with NUL characters, which Postgres cannot hold.
     """
     try:
+        # Parts that are decoded later, such as payloads, are not looked into by the decoder.
+        body.decode()
         value: T = _decoder(target).decode(body)  # type: ignore[arg-type]  # types are hashable
     except msgspec.ValidationError as error:
         # The decoder stops at the first thing that does not fit, which may be before the place that is no JSON.

@@ -18,7 +18,8 @@ from domain.errors import MediaMissing, RangeNotSatisfiable
 
 CHUNK = 256 * 1024
 WEEK_S = 604_800
-_RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})")
+_RANGE = re.compile(r"bytes\s*+=\s*+([0-9]{0,19}+)\s*+-\s*+([0-9]{0,19})")
+"""Its repeats never give back what they took: blanks without an end would be tried in every division among them."""
 TYPES = {".mkv": "video/x-matroska", ".mts": "video/mp2t", ".m2ts": "video/mp2t", ".ts": "video/mp2t"}
 
 

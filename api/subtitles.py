@@ -3,17 +3,27 @@
 import re
 from collections.abc import Iterable, Iterator
 from html import unescape
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
 from api.problems import MalformedBody
 from application.imports import MOST_MS
+from domain.errors import InvalidParameter, TooLarge
 
-_STAMP = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
-_CUE = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}(?:\s.*)?")
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
-_VOICE = re.compile(r"<v(?:\.[^\s>]+)*\s+([^>]+)>")
+MOST_BYTES = 16 * 1024 * 1024
+"""Of a subtitle file. A film of three hours, each word a cue of its own, has about 2 MB."""
+MOST_CUES = 100_000
+"""The same film has about 30,000 words."""
+
+# Each pattern is linear in the text: what follows the first character of a match never takes in that character again,
+# so that no two attempts look at the same place.
+_STAMP = r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{2})[.,]([0-9]{1,3})"
+_CUE = re.compile(rf"{_STAMP}[ \t]*-->[ \t]*{_STAMP}(?:[ \t].*)?")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<[0-9][0-9:.]*>|\{\\[^{}]*\}")
+_VOICE = re.compile(r"<v(?:\.[^<>\s]*)?\s([^<>]*)>")
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{0,31});")
 
 
 class Segment(Protocol):
@@ -40,8 +50,12 @@ def parse(body: bytes, *, is_vtt: bool) -> list[Cue]:
     """The cues of a WebVTT or SubRip file, in its order. Mark-up is taken off; cues without text are left out.
 
     Raises:
+        TooLarge: more than `MOST_BYTES`.
         MalformedBody: not UTF-8, no WEBVTT line, a broken time line, or a cue that ends before it starts.
+        InvalidParameter: more than `MOST_CUES` cues.
     """
+    if len(body) > MOST_BYTES:
+        raise TooLarge(f"a subtitle file has at most {MOST_BYTES} bytes, this one has {len(body)}")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -49,7 +63,10 @@ def parse(body: bytes, *, is_vtt: bool) -> list[Cue]:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd").split("\n")
     if is_vtt and not re.match(r"WEBVTT(?:[ \t]|$)", lines[0]):
         raise MalformedBody("a WebVTT file begins with the line WEBVTT")
-    return list(_cues(lines))
+    cues = list(islice(_cues(lines), MOST_CUES + 1))
+    if len(cues) > MOST_CUES:
+        raise InvalidParameter("body", f"a subtitle file has at most {MOST_CUES} cues; import it in parts")
+    return cues
 
 
 def _cues(lines: list[str]) -> Iterator[Cue]:
@@ -60,7 +77,7 @@ def _cues(lines: list[str]) -> Iterator[Cue]:
         if "-->" not in line:
             # Header, NOTE, STYLE and REGION blocks, cue numbers and names.
             continue
-        match = _CUE.fullmatch(line)
+        match = _CUE.fullmatch(line.strip())
         if match is None:
             raise MalformedBody(f"line {number}: {line[:80]!r} is no time line")
         start_ms, end_ms = _ms(match.groups()[:4]), _ms(match.groups()[4:])
@@ -74,9 +91,15 @@ def _cues(lines: list[str]) -> Iterator[Cue]:
             number += 1
         raw = " ".join(said)
         voice = _VOICE.search(raw)
-        text = unescape(_TAG.sub("", raw)).replace("\0", "").strip()
+        text = _unescaped(_TAG.sub("", raw)).strip()
         if text:
-            yield Cue(start_ms, end_ms, text, speaker=voice.group(1).strip() if voice else None)
+            speaker = _unescaped(voice.group(1)).strip() if voice else ""
+            yield Cue(start_ms, end_ms, text, speaker=speaker or None)
+
+
+def _unescaped(text: str) -> str:
+    # Entity by entity: given the whole text, `unescape` takes numbers of any length and fails on those over 4,300 digits.
+    return _ENTITY.sub(lambda entity: unescape(entity.group()), text).replace("\0", "")
 
 
 def _ms(parts: tuple[str | None, ...]) -> int:

@@ -145,7 +145,7 @@ def _checked(wish: Import, run_id: UUID) -> list[_Found]:
             raise InvalidArtifact(reason, index=index)
         try:
             payload = decoder.decode(artifact.payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArtifact(f"{artifact.artifact_type} payload: {error}", index=index) from error
         if flaw := payload.flaw():
             raise InvalidArtifact(f"{artifact.artifact_type} payload: {flaw}", index=index)

@@ -13,7 +13,7 @@ from eioku.toml_file import read_toml
 
 VARIABLE = "EIOKU_PIPELINE_FILE"
 NAME = "pipeline.toml"
-_HEADER = re.compile(r"\s*\[(\[)?\s*([^\[\]]+?)\s*\]")
+_HEADER = re.compile(r"\s*\[(\[)?([^\[\]]+)\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 
@@ -56,7 +56,7 @@ def line_of(text: str, place: Place) -> int:
     arrays: dict[Place, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
-            table = _indexed(_parts(header[2]), arrays, is_new=header[1] is not None)
+            table = _indexed(_parts(header[2].strip()), arrays, is_new=header[1] is not None)
             here = table
         elif key := _KEY.match(line):
             here = (*table, *_parts(key[1]))

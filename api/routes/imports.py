@@ -36,17 +36,15 @@ class ImportAnswer(msgspec.Struct, frozen=True):
     count: int
 
 
-class ImportBody(JsonBody):
-    """JSON, or a subtitle file, which becomes a transcript in the language that the query names."""
+class SubtitleFile(msgspec.Struct, frozen=True):
+    """A body that becomes a transcript."""
 
-    def decode_bytes(self, value: bytes) -> Any:
-        """The body as an Import."""
-        kind = self.content_type()
-        if kind not in SUBTITLES:
-            _require_short(value)
-            return super().decode_bytes(value)
-        cues = parse(value, is_vtt=kind == "text/vtt")
-        language = self.asgi_connection.query_params.get("language")
+    kind: str
+    """One of `SUBTITLES`."""
+    content: bytes
+
+    def transcript(self, language: str | None) -> Import:
+        """The cues as an import; raises as `api.subtitles.parse`."""
         artifacts = [
             ImportedArtifact(
                 artifact_type=TranscriptSegmentV1.NAME,
@@ -59,14 +57,26 @@ class ImportBody(JsonBody):
                     )
                 ),
             )
-            for cue in cues
+            for cue in parse(self.content, is_vtt=self.kind == "text/vtt")
         ]
         return Import(
-            producer=SUBTITLES[kind],
+            producer=SUBTITLES[self.kind],
             producer_version="1",
             artifacts=artifacts,
             artifact_types=(TranscriptSegmentV1.NAME,),
         )
+
+
+class ImportBody(JsonBody):
+    """JSON, or a subtitle file, which is read later: that can take seconds and must not stop the event loop."""
+
+    def decode_bytes(self, value: bytes) -> Any:
+        """The body as an Import or a SubtitleFile."""
+        kind = self.content_type()
+        if kind in SUBTITLES:
+            return SubtitleFile(kind, value)
+        _require_short(value)
+        return super().decode_bytes(value)
 
 
 def _require_short(body: bytes) -> None:
@@ -101,20 +111,21 @@ class Imports(Controller):
         They are checked whole before anything is stored and become an ordinary completed run. The same `run_id` with
         the same content changes nothing. A `text/vtt` or `application/x-subrip` body becomes a transcript.
         """
+        wish = await asyncio.to_thread(data.transcript, language) if isinstance(data, SubtitleFile) else data
         if language is not None:
-            data = msgspec.structs.replace(data, language=language)
-        data = msgspec.structs.replace(data, created_at=utc("created_at", data.created_at))
+            wish = msgspec.structs.replace(wish, language=language)
+        wish = msgspec.structs.replace(wish, created_at=utc("created_at", wish.created_at))
         run_id = request.new_id("run")
-        await self._refuse_taken(request, data, data.run_id or run_id)
-        work = partial(import_artifacts, request.services.log, request.meta(), video_id, data, run_id=run_id)
+        await self._refuse_taken(request, wish, wish.run_id or run_id)
+        work = partial(import_artifacts, request.services.log, request.meta(), video_id, wish, run_id=run_id)
         imported = await asyncio.to_thread(work)
         request.wrote(imported.position)
         return ImportAnswer(run_id=imported.run_id, task_id=imported.task_id, count=imported.count)
 
     @staticmethod
-    async def _refuse_taken(request: Call, data: Import, run_id: UUID) -> None:
+    async def _refuse_taken(request: Call, wish: Import, run_id: UUID) -> None:
         """An artifact's id belongs to one run of the tenant."""
-        chosen = [a.artifact_id for a in data.artifacts if a.artifact_id is not None]
+        chosen = [a.artifact_id for a in wish.artifacts if a.artifact_id is not None]
         if not chosen:
             return
         head = await asyncio.to_thread(request.services.log.head)

@@ -6,6 +6,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from domain.errors import MediaMissing
+from infrastructure.media.opening import opened
 from infrastructure.media.source import checked
 
 PIECE = 4 << 20
@@ -28,7 +29,7 @@ def fingerprint(
     buffer = bytearray(PIECE)
     view = memoryview(buffer)
     try:
-        with path.open("rb", buffering=0) as file:
+        with opened(path) as descriptor, open(descriptor, "rb", buffering=0, closefd=False) as file:
             while count := file.readinto(buffer):
                 digest.update(view[:count])
                 done += count
