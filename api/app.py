@@ -14,6 +14,8 @@ from litestar.middleware import DefineMiddleware
 
 from api.board import Board
 from api.bodies import JsonBody
+from api.decoding.pool import Decoders
+from api.disks import Disks
 from api.edge import Edge
 from api.followers import Followers
 from api.idempotency import TURN_S, Idempotency, Keys
@@ -35,6 +37,10 @@ log = structlog.get_logger()
 KEY_CONNECTIONS = 4
 READY_CONNECTIONS = 4
 THREADS = 16
+PROBES = 2
+"""Threads of readiness: full threads of others are no failing of Postgres."""
+CLIPS, PICTURES = 2, 2
+"""Made at a time in this process, each for somebody who waits; a clip takes a core or two."""
 NATS_AGAIN_S = 5.0
 
 
@@ -48,9 +54,13 @@ def create_app(services: ApiServices) -> Litestar:
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            # Writes, file reads, clips and thumbnails wait in threads; the default is too few for all of them together.
+            # Writes and files of our own wait in threads; the default is too few for all of them together.
             threads = stack.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
             asyncio.get_running_loop().set_default_executor(threads)
+            state.disks = stack.enter_context(contextlib.closing(Disks(services.folders)))
+            state.decoders = await stack.enter_async_context(Decoders(CLIPS))
+            state.picture_decoders = await stack.enter_async_context(Decoders(PICTURES))
+            state.probes = stack.enter_context(ThreadPoolExecutor(PROBES, thread_name_prefix="probe"))
             state.pool = await stack.enter_async_context(
                 async_pool(
                     services.database_url,

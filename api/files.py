@@ -1,20 +1,21 @@
 """Files as answers: byte ranges, names in headers."""
 
-import asyncio
 import mimetypes
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate, parsedate_to_datetime
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 from blake3 import blake3
 from litestar import Response
 from litestar.response import Stream
 
-from domain.errors import MediaMissing, RangeNotSatisfiable
+from api.disks import Disks
+from domain.errors import RangeNotSatisfiable
 
 CHUNK = 256 * 1024
 WEEK_S = 604_800
@@ -58,15 +59,6 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     return (int(first), end) if end >= int(first) else None
 
 
-def open_file(path: str) -> tuple[BinaryIO, os.stat_result]:
-    """The open file and its facts; raises MediaMissing when it cannot be read."""
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115  # closed by the stream that reads it
-        return file, os.fstat(file.fileno())
-    except OSError as error:
-        raise MediaMissing(f"the file cannot be opened: {os.strerror(error.errno or 0)}") from error
-
-
 def cached(request_headers: Mapping[str, str], body: bytes, kind: str) -> Response[bytes]:
     """A small body that a client may keep for a week; 304 when it has it already (`If-None-Match`)."""
     etag = f'"{blake3(body).hexdigest(16)}"'
@@ -78,7 +70,8 @@ def cached(request_headers: Mapping[str, str], body: bytes, kind: str) -> Respon
 
 
 async def serve(
-    path: str,
+    disks: Disks,
+    path: Path,
     filename: str,
     *,
     range_header: str | None,
@@ -87,8 +80,9 @@ async def serve(
     inline: bool = True,
 ) -> Stream:
     """The file, or the part that was asked for."""
-    file, facts = await asyncio.to_thread(open_file, path)
+    file = os.fdopen(await disks.open(path), "rb", buffering=0)
     try:
+        facts = os.fstat(file.fileno())
         etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
         if if_range is not None and not _is_current(if_range, etag, facts.st_mtime):
             range_header = None
@@ -113,7 +107,7 @@ async def serve(
         file.close()
         content: AsyncIterator[bytes] = _nothing()
     else:
-        content = read_file(file, first, last - first + 1)
+        content = read_file(disks, path, file, first, last - first + 1)
     return Stream(content, status_code=206 if part else 200, headers=headers, media_type=media_type(filename))
 
 
@@ -130,13 +124,13 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-async def read_file(file: BinaryIO, first: int, length: int) -> AsyncIterator[bytes]:
-    """`length` bytes from `first` on; closes the file."""
+async def read_file(disks: Disks, path: Path, file: FileIO, first: int, length: int) -> AsyncIterator[bytes]:
+    """`length` bytes of the open file, from `first` on; closes the file, which is that of `path`."""
     with file:
-        file.seek(first)
         while length > 0:
-            chunk = await asyncio.to_thread(file.read, min(CHUNK, length))
+            chunk = await disks.do(path, partial(os.pread, file.fileno(), min(CHUNK, length), first))
             if not chunk:
                 return
+            first += len(chunk)
             length -= len(chunk)
             yield chunk

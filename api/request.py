@@ -13,6 +13,8 @@ from litestar import Request
 from litestar.datastructures import State
 
 from api.board import Board
+from api.decoding.pool import Decoders
+from api.disks import Disks
 from api.problems import ClientGone
 from api.services import ApiServices
 from application.handle import handle
@@ -63,6 +65,24 @@ class Call(Request[None, None, State]):
         """How far running tasks are."""
         board: Board = self.app.state.board
         return board
+
+    @property
+    def disks(self) -> Disks:
+        """Where files of videos lie."""
+        disks: Disks = self.app.state.disks
+        return disks
+
+    @property
+    def decoders(self) -> Decoders:
+        """For clips, which can take minutes."""
+        decoders: Decoders = self.app.state.decoders
+        return decoders
+
+    @property
+    def picture_decoders(self) -> Decoders:
+        """For pictures, which do not wait behind clips."""
+        decoders: Decoders = self.app.state.picture_decoders
+        return decoders
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:

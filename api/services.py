@@ -51,6 +51,11 @@ class ApiServices(msgspec.Struct, frozen=True, kw_only=True):
         return SourceCache(folder=self.data_dir / "sources", max_bytes=self.source_cache_bytes)
 
     @property
+    def folders(self) -> tuple[str | Path, ...]:
+        """Where files of videos may lie: the roots, uploads, and copies of what lies elsewhere."""
+        return (*self.media_roots, self.data_dir / "uploads", self.data_dir / "sources")
+
+    @property
     def pictures(self) -> Path:
         """Thumbnails, posters and sprite sheets; workers leave them there too."""
         return self.data_dir / "thumbnails"

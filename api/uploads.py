@@ -3,11 +3,14 @@
 import asyncio
 import os
 import re
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 from litestar.datastructures import Headers
@@ -27,6 +30,8 @@ MOST_FIELD_BYTES = 64 * 1024
 MOST_PARTS = 32
 WRITE = 1024 * 1024
 """Bytes gathered before a write goes to a thread."""
+TURN_S = 30.0
+"""How long an upload waits for another of the same video to be registered."""
 MOST_NAME_BYTES = 200
 """File systems take 255; the rest is room for endings of our own."""
 
@@ -42,19 +47,76 @@ class Upload(msgspec.Struct, frozen=True):
     fields: dict[str, str]
     """The other parts of the form."""
 
-    def keep(self, folder: Path, video_id: UUID) -> tuple[Path, bool]:
-        """Move the file to its place for good; whether it is new there. The same content again has the same place."""
-        place = folder / str(video_id) / self.sha256[:16] / safe_name(self.filename)
+    def keep(self, folder: Path) -> tuple[Path, bool]:
+        """Move the file to its place for good below the video's `folder`; whether it is new there. The same content again
+        has the same place. Within `alone` only: who loses removes the file, and it must be nobody else's.
+
+        Raises:
+            ServiceUnavailable: the disk is full.
+        """
+        place = folder / self.sha256[:16] / safe_name(self.filename)
         if place.exists():
-            self.drop()
             return place, False
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.waiting.replace(place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.waiting.replace(place)
+        except OSError as error:
+            raise _not_stored(error) from error
         return place, True
 
     def drop(self) -> None:
         """Remove the file from the waiting place."""
         self.waiting.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def alone(folder: Path) -> AsyncIterator[None]:
+    """Nobody else, in whatever API process, keeps an upload in that folder meanwhile; raises ServiceUnavailable."""
+    until = time.monotonic() + TURN_S
+    # Asked again and again: uploads that waited in threads would leave none for the one that they wait for.
+    while (held := await asyncio.to_thread(_locked, folder)) is None:
+        if time.monotonic() > until:
+            raise ServiceUnavailable("other uploads of this video are not done yet; try again")
+        await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(_let_go, folder, held)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor of the folder that holds its lock; None when somebody else has it, or has just removed it."""
+    descriptor = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        flock(descriptor, LOCK_EX | LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        raise _not_stored(error) from error
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
+
+
+def _let_go(folder: Path, held: int) -> None:
+    with suppress(OSError):
+        folder.rmdir()  # nothing was kept
+    os.close(held)
+
+
+def remove(place: Path) -> None:
+    """Take back what was kept."""
+    place.unlink(missing_ok=True)
+    with suppress(OSError):
+        place.parent.rmdir()
+
+
+def _not_stored(error: OSError) -> ServiceUnavailable:
+    return ServiceUnavailable(f"the upload cannot be stored: {os.strerror(error.errno or 0)}")
 
 
 def safe_name(filename: str) -> str:
@@ -83,18 +145,17 @@ async def receive(body: AsyncIterator[bytes], headers: Headers, folder: Path, *,
         raise TooLarge(f"an upload has at most {max_bytes} bytes")
     if not options.get("boundary"):
         raise MalformedBody("multipart/form-data needs a boundary")
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     form = _Form(folder / f"{uuid4()}.part")
     try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         await _parse(body, options["boundary"], form, max_bytes)
-    except BaseException as error:
+        form.close()
+    except OSError as error:
         form.abandon()
-        if isinstance(error, OSError):
-            raise ServiceUnavailable(
-                f"the upload cannot be stored: {os.strerror(error.errno or 0)}"
-            ) from error
+        raise _not_stored(error) from error
+    except BaseException:
+        form.abandon()
         raise
-    form.close()
     if form.filename is None:
         raise InvalidParameter("file", "the form has no part `file` with a file name")
     return Upload(
@@ -183,5 +244,6 @@ class _Form:
 
     def abandon(self) -> None:
         """Nothing of it counts."""
-        self.close()
+        with suppress(OSError):  # what is held goes to the full disk again
+            self.close()
         self.path.unlink(missing_ok=True)

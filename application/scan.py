@@ -89,6 +89,10 @@ def video_files(
     while folders:
         folder = folders.pop()
         try:
+            if not is_allowed(os.path.realpath(folder)):
+                # It was a folder of a root when it was asked for, or seen: something else has taken its place.
+                yield ScanProblem(_shown(folder), "leads out of the allowed roots")
+                continue
             facts = Path(folder).stat()
             if (facts.st_dev, facts.st_ino) in seen:
                 continue

@@ -137,6 +137,17 @@ def source_cache(settings: Settings) -> "SourceCache":
     return SourceCache(folder=settings.data / "sources", max_bytes=settings.source_cache_bytes)
 
 
+def media_folders(settings: Settings) -> tuple[str, ...] | None:
+    """The only folders in which workers open files: the media roots, uploads, and copies of what lies elsewhere.
+
+    None without media roots: a worker on another machine may be told nothing but where NATS is.
+    """
+    if not settings.media_roots:
+        return None
+    local = (root for root in settings.media_roots if "://" not in root)
+    return (*local, str(settings.data / "uploads"), str(settings.data / "sources"))
+
+
 def pictures(settings: Settings) -> Path:
     """Where workers leave thumbnails, posters and sprite sheets, and the API looks for them."""
     return settings.data / "thumbnails"

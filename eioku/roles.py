@@ -112,6 +112,7 @@ def worker(settings: Settings, *, family: str | None, tasks: str | None) -> None
         models=bootstrap.model_places(settings),
         sources=bootstrap.source_cache(settings),
         pictures=bootstrap.pictures(settings),
+        folders=bootstrap.media_folders(settings),
         task_types=task_types,
         videos=bootstrap.videos_together(settings),
     )

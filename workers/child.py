@@ -47,9 +47,18 @@ class Child:
     """A computing process. Start it from the main thread: it ends with the thread that started it."""
 
     def __init__(
-        self, name: str, producers: Sequence[type[Producer]], models: ModelPlaces, *, videos: int = 1
+        self,
+        name: str,
+        producers: Sequence[type[Producer]],
+        models: ModelPlaces,
+        *,
+        videos: int = 1,
+        folders: tuple[str, ...] | None = None,
     ) -> None:
-        """`videos`: how many groups of jobs may be done at once, each of at most `MOST_TOGETHER`."""
+        """`videos`: how many groups of jobs may be done at once, each of at most `MOST_TOGETHER`.
+
+        `folders`: the only ones in which files are opened; None = all.
+        """
         # Never fork: CUDA, OpenMP and gRPC threads do not survive it.
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -61,10 +70,12 @@ class Child:
         their_wires = [Wire(sending, pulse) for (_, sending), pulse in pipes]
         self._process = context.Process(
             target=compute,
-            args=(
-                (theirs, asked), their_wires, tuple(producers), models, os.getpid(),
-                style_of_this_process() or LogStyle(f"{name}-compute"),
-            ),
+            args=((theirs, asked), their_wires, tuple(producers), models),
+            kwargs={
+                "folders": folders,
+                "parent": os.getpid(),
+                "log_style": style_of_this_process() or LogStyle(f"{name}-compute"),
+            },
             name=f"{name}-compute",
             daemon=True,
         )

@@ -1,9 +1,7 @@
 """The computing process of a worker: it keeps its models between jobs, and knows no NATS and no database."""
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,9 +19,11 @@ from domain.errors import EiokuError, ModelUnavailable
 from infrastructure.logs import LogStyle, configure
 from infrastructure.media.frames import SampleFrames, sample_frames
 from infrastructure.media.hardware import HARDWARE
+from infrastructure.media.opening import ROOTS
 from infrastructure.media.shared_frames import LOOK_S, SharedFrames
 from infrastructure.media.source import checked
 from infrastructure.media.source_cache import localised
+from infrastructure.parent import die_with
 from workers.faults import fault_of
 from workers.memory import give_back, keep_for_the_next
 from workers.producer import Found, Job, Knowing, ModelPlaces, Producer
@@ -52,7 +52,6 @@ MOST_BYTES = 256 * 1024
 """Of JSON, so less when compressed: the ingester and the projectors take a batch in one step."""
 IDLE_S = 5.0
 """Without a job for so long, what libraries keep for the next one goes back to the system (ADR-0025)."""
-_PR_SET_PDEATHSIG = 1
 
 
 class _Together(NamedTuple):
@@ -63,11 +62,13 @@ class _Together(NamedTuple):
     """Held by the job that fetches the source: the others then find the copy."""
 
 
-def compute(  # noqa: PLR0917 - a process is started with positional arguments
+def compute(
     connections: tuple[Connection, Connection],
     wires: Sequence[Wire],
     producers: Sequence[type[Producer]],
     models: ModelPlaces,
+    *,
+    folders: tuple[str, ...] | None,
     parent: int,
     log_style: LogStyle,
 ) -> None:
@@ -84,6 +85,7 @@ def compute(  # noqa: PLR0917 - a process is started with positional arguments
     # Ctrl-C goes to the whole process group; the parent decides what becomes of the job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     HARDWARE.is_allowed = models.device != "cpu"
+    ROOTS.folders = folders
     at_work = {kind.task_type: kind() for kind in producers}
     for producer in at_work.values():
         try:
@@ -336,12 +338,3 @@ class Packer:
 
 _ITEM_BYTES = len(b'{"artifact_id":"","start_ms":,"end_ms":,"payload":},') + 36 + 20
 """JSON around a payload, with room for the times."""
-
-
-def die_with(parent: int) -> None:
-    """End this process with its parent, however that ends. Linux only; elsewhere the closed pipe has to do."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended already
-        os._exit(1)

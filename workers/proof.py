@@ -19,7 +19,7 @@ from application.messages import TaskMessage
 from domain.errors import EiokuError, ModelUnavailable
 from domain.pipeline import BY_NAME, DEFAULT_PROFILE, FAMILIES, config_hash, full_config
 from domain.run import ModelIdentity
-from workers.compute import die_with
+from infrastructure.parent import die_with
 from workers.producer import Job, ModelPlaces, Producer
 
 PATIENCE_S = 300.0

@@ -58,6 +58,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where files that lie elsewhere are copied to; the workers of a machine share it."""
     pictures: Path
     """Where the API looks for pictures."""
+    folders: tuple[str, ...] | None = None
+    """The only ones in which files are opened; None = all that this user may read."""
     task_types: tuple[str, ...] | None = None
     """Take only these; None = all of the family."""
     producers: tuple[type[Producer], ...] = PRODUCERS
@@ -163,7 +165,11 @@ class Worker:
                 child = None
             if child is None:
                 child = self._child = Child(
-                    self._settings.name, self._producers, self._settings.models, videos=self._videos
+                    self._settings.name,
+                    self._producers,
+                    self._settings.models,
+                    videos=self._videos,
+                    folders=self._settings.folders,
                 )
             try:
                 async with asyncio.timeout(self._settings.limits.load_s):

@@ -13,12 +13,10 @@ from infrastructure.media.frames import Decoding
 from infrastructure.media.pictures import POSTER_WIDTH, THUMBNAIL_WIDTH, Pictures, is_kept, keep
 from infrastructure.media.poster import best_of, candidates
 from infrastructure.media.probe import probe
-from infrastructure.media.stills import Size, fitted, still_at, stills_at
+from infrastructure.media.stills import MOST_SIDE, Size, fitted, still_at, stills_at
 from workers import sprites
 from workers.producer import Context, Description, Found, Job, Outcome, Producer
 
-MOST_PIXELS = 16_383
-"""Of a side of a WebP file."""
 BEAT_MS = 5_000
 """Between two stills at most, also where none is wanted: so the job is seen to move, and can be stopped."""
 MOST_BEATS = 10_000
@@ -182,6 +180,6 @@ def _config(job: Job) -> ThumbnailConfig:
         config = msgspec.convert(dict(job.config), ThumbnailConfig)
     except msgspec.ValidationError as error:
         raise InvalidParameter("config", str(error)) from error
-    if max(config.columns, config.rows) * config.tile > MOST_PIXELS:
-        raise InvalidParameter("config", f"a sheet may have at most {MOST_PIXELS} pixels a side")
+    if max(config.columns, config.rows) * config.tile > MOST_SIDE:
+        raise InvalidParameter("config", f"a sheet may have at most {MOST_SIDE} pixels a side")
     return config

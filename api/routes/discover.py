@@ -1,5 +1,7 @@
 """Folders: looking through them for videos, once or again and again."""
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -39,7 +41,9 @@ class Discoveries(Controller):
     @post("/discover", status_code=202)
     async def discover(self, request: Call, data: JSONBody[DiscoverBody]) -> Response[DiscoveryAccepted]:
         """Look through a folder for videos. What is there already is left alone, what changed is looked at again."""
-        root = resolve_folder(data.root, request.services.media_roots)
+        root = await request.disks.do(
+            Path(data.root), partial(resolve_folder, data.root, request.services.media_roots)
+        )
         scan_id = request.new_id("scan")
         await request.carry_out(
             RequestScan(

@@ -83,7 +83,7 @@ async def _database(request: Call) -> list[Check]:
         async with asyncio.timeout(PROBE_S), request.app.state.pool.connection(timeout=PROBE_S) as connection:
             rows = await connection.execute("SELECT version_num FROM public.alembic_version")
             found = [row[0] for row in await rows.fetchall()]
-            head = await asyncio.to_thread(request.services.log.head)
+            head = await _head(request)
             rows = await connection.execute(
                 "SELECT projection || ' ' || count(*) FROM read.parked GROUP BY projection"
                 " UNION ALL SELECT name || ': ' || error FROM read.projection_state WHERE error IS NOT NULL"
@@ -94,7 +94,7 @@ async def _database(request: Call) -> list[Check]:
     except (psycopg.Error, psycopg_pool.PoolTimeout, TimeoutError) as error:
         return [Check("postgres", False, f"no answer: {type(error).__name__}")]
     lag = max(0, head - request.app.state.served.now())
-    wanted = await asyncio.to_thread(_newest_migration)
+    wanted = await asyncio.get_running_loop().run_in_executor(request.app.state.probes, _newest_migration)
     return [
         Check("postgres", True, "answers"),
         Check(
@@ -107,6 +107,10 @@ async def _database(request: Call) -> list[Check]:
         # Parked events and halted projections are shown, but the rest can still be served.
         Check("parked", True, "; ".join(trouble) or "nothing"),
     ]
+
+
+async def _head(request: Call) -> int:
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.probes, request.services.log.head)
 
 
 @cache
@@ -127,7 +131,7 @@ async def _figures(request: Call) -> list[Metric]:
     try:
         async with request.app.state.pool.connection(timeout=PROBE_S) as connection:
             counted = await stats(connection)
-            head = await asyncio.to_thread(request.services.log.head)
+            head = await _head(request)
             rows = await connection.execute("SELECT application_name, notification_id FROM es.tracking")
             followers = {name: head - position for name, position in await rows.fetchall()}
     except (psycopg.Error, psycopg_pool.PoolTimeout):

@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-from functools import partial
+from io import FileIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import Event
 from typing import Annotated
 from uuid import UUID
 
@@ -14,18 +13,19 @@ from litestar.enums import HttpMethod
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
+from api.decoding.jobs import Clip, Length
 from api.files import disposition, read_file, serve
-from api.local import here, turn, while_connected
+from api.local import here, unless_gone
 from api.request import Call
 from domain.errors import InvalidParameter
-from infrastructure.media.clip import cut
-from infrastructure.media.probe import duration_ms_of
 from projectors.videos import get_video
 
 Buffer = Annotated[int, QueryParameter(ge=0, le=10_000, description="Milliseconds added on either side.")]
 Place = Annotated[int, QueryParameter(ge=0, description="Milliseconds of the media's own clock.")]
-CLIPS = asyncio.Semaphore(2)
-"""Cut at a time in this process: each takes a core or two."""
+CLIP_S = 600.0
+"""To cut one: the longest clip, of 4K, on two slow cores."""
+LENGTH_S = 60.0
+"""To learn how long a file is that does not say it: it is read to its end."""
 
 
 class Media(Controller):
@@ -41,7 +41,8 @@ class Media(Controller):
             video = await get_video(connection, tenant_id=request.tenant, video_id=video_id)
         async with here(request, video.source) as path:
             return await serve(
-                str(path),
+                request.disks,
+                path,
                 video.filename,
                 range_header=request.headers.get("range"),
                 if_range=request.headers.get("if-range"),
@@ -67,13 +68,14 @@ class Media(Controller):
         if video.facts is not None:
             end = _clip_end(begin, end, video.facts.duration_ms, most_ms)
         async with here(request, video.source) as path:
+            await request.disks.check(path)
             if video.facts is None:  # nobody has looked at the file yet
-                end = _clip_end(begin, end, await asyncio.to_thread(duration_ms_of, path), most_ms)
+                end = _clip_end(begin, end, await _duration_ms(request, path), most_ms)
             made = await _cut(request, path, begin, end)
         name = f"{Path(video.filename).stem or 'clip'}_{_clock(begin)}-{_clock(end)}.mp4"
         size = os.fstat(made).st_size
         return Stream(
-            read_file(os.fdopen(made, "rb"), 0, size),
+            read_file(request.disks, request.services.data_dir, FileIO(made), 0, size),
             media_type="video/mp4",
             headers={
                 "Content-Disposition": disposition(name, inline=False),
@@ -98,15 +100,20 @@ def _clip_end(begin: int, end: int, duration_ms: int, most_ms: int) -> int:
     return end
 
 
+async def _duration_ms(request: Call, source: Path) -> int:
+    job = Length(path=source, folders=request.disks.folders)
+    return (await unless_gone(request, request.decoders.do(job, timeout_s=LENGTH_S))).duration_ms
+
+
 async def _cut(request: Call, source: Path, start_ms: int, end_ms: int) -> int:
     """A descriptor of the finished clip, whose file has no name any more. Stops when the client goes away."""
     folder = request.services.data_dir / "clips"
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    stop = Event()
     with NamedTemporaryFile(dir=folder, suffix=".mp4") as out:
-        work = partial(cut, source, Path(out.name), start_ms=start_ms, end_ms=end_ms, should_stop=stop.is_set)
-        async with turn(CLIPS, "too many clips are being cut; try again"):
-            await while_connected(request, work, stop)
+        job = Clip(
+            path=source, folders=request.disks.folders, out=Path(out.name), start_ms=start_ms, end_ms=end_ms
+        )
+        await unless_gone(request, request.decoders.do(job, timeout_s=CLIP_S))
         return os.open(out.name, os.O_RDONLY)
 
 

@@ -12,6 +12,7 @@ import psycopg
 from litestar import Controller, Response, get
 from litestar.params import FromPath, FromQuery, PathParameter
 
+from api.decoding.jobs import Poster, Size, Still
 from api.files import cached
 from api.local import here
 from api.request import Call
@@ -20,15 +21,13 @@ from api.subtitles import stamp
 from domain.artifacts.envelope import Artifact
 from domain.artifacts.thumbnail import SpriteSheet, ThumbnailV1
 from domain.errors import MediaError, NoMatch, ServiceUnavailable, StorageFailed, ThumbnailNotFound
-from infrastructure.media.pictures import POSTER_WIDTH, THUMBNAIL_WIDTH, Pictures, is_kept, keep, read
-from infrastructure.media.poster import best_of, candidates
-from infrastructure.media.stills import Size, fitted, still_at
+from infrastructure.media.pictures import POSTER_WIDTH, THUMBNAIL_WIDTH, Pictures, read
 from projectors.artifacts import list_artifacts
 from projectors.selection import STORED, SelectionFilter, selection_filter
 from projectors.videos import VideoView, get_video
 
-AT_ONCE = asyncio.Semaphore(2)
-"""Pictures that are made at a time, each for somebody who waits."""
+PICTURE_S = 60.0
+"""To make one. A poster decodes at nine places."""
 WEBP = "image/webp"
 MOST_SHEETS = 1_000
 """Of all runs that are selected."""
@@ -54,9 +53,9 @@ class PicturesOfVideos(Controller):
         # Only within what a probe has found: whatever else is asked for is not there.
         if pictures is None or size is None or video.facts is None or timestamp_ms >= video.facts.duration_ms:
             raise ThumbnailNotFound(timestamp_ms)
-        path = pictures.thumbnail(timestamp_ms)
+        job = partial(Still, at_ms=timestamp_ms, screen=size, width=THUMBNAIL_WIDTH)
         try:
-            body = await _made(request, video, path, partial(_still, timestamp_ms, size, THUMBNAIL_WIDTH))
+            body = await _made(request, video, pictures.thumbnail(timestamp_ms), job)
         except MediaError as error:
             raise ThumbnailNotFound(timestamp_ms) from error
         return cached(request.headers, body, WEBP)
@@ -74,13 +73,13 @@ class PicturesOfVideos(Controller):
         if pictures is None or size is None or video.facts is None:
             raise NoMatch("for a poster: the video has no pictures, or nobody has looked at it yet")
         at_ms = chosen[0][0].span_start_ms if chosen else None
-        make = (
-            partial(_choose, pictures, video.facts.duration_ms, size)
+        job: Callable[..., Still | Poster] = (
+            partial(Poster, pictures=pictures, duration_ms=video.facts.duration_ms, screen=size)
             if at_ms is None
-            else partial(_still, at_ms, size, POSTER_WIDTH)
+            else partial(Still, at_ms=at_ms, screen=size, width=POSTER_WIDTH)
         )
         try:
-            body = await _made(request, video, pictures.poster(at_ms), make)
+            body = await _made(request, video, pictures.poster(at_ms), job)
         except MediaError as error:
             raise NoMatch("for a poster: the file cannot be read") from error
         return cached(request.headers, body, WEBP)
@@ -139,8 +138,8 @@ def _screen(video: VideoView) -> Size | None:
     )
 
 
-async def _made(request: Call, video: VideoView, picture: Path, make: Callable[[Path, Path], None]) -> bytes:
-    """The picture, made by `make(file of the video, picture)` if it is not there.
+async def _made(request: Call, video: VideoView, picture: Path, job: Callable[..., Still | Poster]) -> bytes:
+    """The picture, made by a `job` if it is not there.
 
     Raises:
         MediaError: the video cannot be read.
@@ -149,26 +148,16 @@ async def _made(request: Call, video: VideoView, picture: Path, make: Callable[[
     body = await asyncio.to_thread(read, picture)
     if body is None:
         try:
-            async with here(request, video.source) as path, AT_ONCE:
-                await asyncio.to_thread(make, path, picture)
+            async with here(request, video.source) as path:
+                await request.disks.check(path)
+                # Made to its end also when the client goes away: the next one finds it.
+                await request.picture_decoders.do(
+                    job(path=path, folders=request.disks.folders, out=picture), timeout_s=PICTURE_S
+                )
         except StorageFailed as error:
             raise ServiceUnavailable(str(error)) from error
         body = await asyncio.to_thread(picture.read_bytes)
     return body
-
-
-def _still(at_ms: int, screen: Size, width: int, source: Path, picture: Path) -> None:
-    keep(still_at(source, at_ms, fitted(screen, width=width)), picture)
-
-
-def _choose(pictures: Pictures, duration_ms: int, screen: Size, source: Path, picture: Path) -> None:
-    """A poster without knowing the scenes; the moments that were looked at stay as thumbnails."""
-    moments = candidates((), duration_ms)
-    for at_ms in moments:
-        if not is_kept(pictures.thumbnail(at_ms)):
-            _still(at_ms, screen, THUMBNAIL_WIDTH, source, pictures.thumbnail(at_ms))
-    best = best_of([(at_ms, pictures.thumbnail(at_ms)) for at_ms in moments])
-    _still(best, screen, POSTER_WIDTH, source, picture)
 
 
 async def _newest(

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,8 @@ from api.receiving import BODY, UPLOAD
 from api.request import Call
 from api.routes.common import Cursor, Date, Name, filled, utc
 from api.sources import resolve
-from api.uploads import Upload, receive
-from domain.errors import InvalidParameter, NoMatch
+from api.uploads import Upload, alone, receive, remove
+from domain.errors import EiokuError, InvalidParameter, NoMatch
 from domain.ids import chosen
 from domain.pipeline import task_type
 from domain.video import DeleteVideo, RegisterVideo, video_id_of
@@ -153,7 +154,9 @@ async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
     if kind not in ("", "application/json"):
         raise UnsupportedMediaType(f"send application/json or multipart/form-data, not {kind}")
     body = decode(await request.body(), VideoBody)
-    source = await asyncio.to_thread(resolve, body.source, request.services.media_roots)
+    source = await request.disks.do(
+        Path(body.source), partial(resolve, body.source, request.services.media_roots)
+    )
     if wanted is not None:
         chosen("video_id", wanted, derived=video_id_of(request.tenant, source.location))
     given = _FormFields(
@@ -240,15 +243,17 @@ def _fields(upload: Upload) -> _FormFields:
 
 
 async def _keep(request: Call, video_id: UUID, upload: Upload, given: _FormFields) -> Response[Accepted]:
-    folder = request.services.data_dir / "uploads" / request.tenant
-    place, is_new = await asyncio.to_thread(upload.keep, folder, video_id)
-    try:
-        facts = await asyncio.to_thread(place.stat)
-        real = await asyncio.to_thread(place.resolve)
-        return await _register(
-            request, video_id, str(real), given, facts.st_size, facts.st_mtime_ns // 1_000_000
-        )
-    except BaseException:
-        if is_new:
-            place.unlink(missing_ok=True)
-        raise
+    folder = request.services.data_dir / "uploads" / request.tenant / str(video_id)
+    async with alone(folder):
+        place, is_new = await asyncio.to_thread(upload.keep, folder)
+        try:
+            facts = await asyncio.to_thread(place.stat)
+            real = await asyncio.to_thread(place.resolve)
+            return await _register(
+                request, video_id, str(real), given, facts.st_size, facts.st_mtime_ns // 1_000_000
+            )
+        except EiokuError as error:
+            # What may be tried again may also have been stored.
+            if is_new and not error.retryable:
+                await asyncio.to_thread(remove, place)
+            raise

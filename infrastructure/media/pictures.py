@@ -77,6 +77,6 @@ def keep(image: "Image.Image", path: Path) -> None:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
+    except (OSError, ValueError) as error:  # ValueError: the size is none that WebP can hold
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise StorageFailed(f"{path} cannot be stored: {why}") from error

@@ -45,13 +45,22 @@ class SourceCache(msgspec.Struct, frozen=True, kw_only=True):
 
 def refusal(url: str) -> str | None:
     """Why a URL of a source, or of a prefix of sources, cannot be read; None when it can."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError as error:
+        return f"is no URL: {error}"
     if parts.scheme not in REMOTE:
         return f"only paths and file, s3, gs, az and https URLs can be read, not {parts.scheme}:"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         return "plain http is for addresses of this machine (127.0.0.1) only; use https"
     if parts.query or parts.fragment:
         return "a URL with a query or fragment cannot be read: ? is written %3F in a name, # is %23"
+    name = unquote(parts.path)
+    if not (url + name).replace(" ", "_").isprintable():
+        return "a URL with control characters cannot be read"
+    if any(part in ("", ".", "..") for part in name.lstrip("/").split("/")):
+        return "a URL names an object: no part of its path may be empty, . or .."
     return None
 
 
@@ -137,6 +146,8 @@ def _get(source: str) -> "GetResult":
         raise MediaMissing(f"{source} may not be read with the credentials at hand") from error
     except BaseError as error:
         raise _interrupted(source, error) from error
+    except ValueError as error:
+        raise MediaUnreadable(f"{source} names no object: {error}") from error
 
 
 def _interrupted(source: str, error: Exception) -> ServiceUnavailable:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """(width, height) in pixels, as displayed."""
+MOST_SIDE = 16_383
+"""Pixels of a side of a WebP file."""
 MOST_FRAMES = 600
 """Decoded on the way from the key frame before; a file with rarer key frames gives an earlier picture."""
 
@@ -28,7 +30,7 @@ def fitted(size: Size, *, width: int | None = None, side: int | None = None) -> 
     scale = min(
         Fraction(1),
         Fraction(width, size[0]) if width else Fraction(1),
-        Fraction(side, max(size)) if side else Fraction(1),
+        Fraction(min(side or MOST_SIDE, MOST_SIDE), max(size)),
     )
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 

@@ -69,8 +69,8 @@ def patterns_in(path: Path) -> Iterator[tuple[str, str | bytes, int, str]]:
                 continue  # plain text
             assert isinstance(literal, ast.Constant), f"{where}: give it a name at the top of the module"
             yield where, literal.value, 0, node.func.attr
-        elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
-            if isinstance(node.func.value, ast.Name) and node.func.value.id in named:
+        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            if node.func.attr in METHODS and node.func.value.id in named:
                 used[node.func.value.id].add(node.func.attr)
     for name, pattern in named.items():
         for method in used[name] or {"search"}:  # used elsewhere: the hardest way to use it

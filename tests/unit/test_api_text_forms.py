@@ -1,5 +1,7 @@
 """Subtitles, ranges, names in headers and names of uploads: pure functions at the API's edge."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from api.files import byte_range, disposition
 from api.problems import MalformedBody
 from api.subtitles import Cue, parse
 from api.uploads import MOST_NAME_BYTES, safe_name
-from domain.errors import RangeNotSatisfiable
+from domain.errors import InvalidParameter, RangeNotSatisfiable, TooLarge
 
 VTT = b"""\xef\xbb\xbfWEBVTT - made elsewhere
 X-Header: 1
@@ -58,6 +60,52 @@ def test_srt_is_read_with_windows_line_ends_and_without_numbers():
 def test_broken_subtitles_are_malformed(body, is_vtt):
     with pytest.raises(MalformedBody):
         parse(body, is_vtt=is_vtt)
+
+
+def cue(said: str) -> bytes:
+    return f"WEBVTT\n\n00:01.000 --> 00:02.000\n{said}\n".encode()
+
+
+HANGS = ["<v.a", "<v ", "<v", "<v.", "<v\t", "{\\", "<a", "</", "<1:", "&#", "&amp", "&#9", "<", ">", "{\\}", " ", "<v.a b>"]
+
+
+@pytest.mark.parametrize("said", HANGS)
+def test_a_subtitle_that_would_hang_an_ambiguous_pattern_is_read_at_once(said):
+    # Ten thousand times what hung the API for good; a parser that is not linear would not end today.
+    assert len(parse(cue("a" + said * 300_000), is_vtt=True)) == 1
+
+
+@given(st.lists(st.sampled_from([*HANGS, "a", "9", ";", "x>", "}", "\n"]), max_size=60))
+def test_whatever_is_said_is_read_or_malformed(parts):
+    with contextlib.suppress(MalformedBody):
+        for each in parse(cue("".join(parts)), is_vtt=True):
+            assert each.text == each.text.strip() != ""
+            assert each.speaker is None or each.speaker.strip()
+
+
+def test_subtitles_are_bounded_in_bytes_and_cues():
+    one = b"00:00:01,000 --> 00:00:02,000\nx\n\n"
+    assert len(parse(one * subtitles.MOST_CUES, is_vtt=False)) == subtitles.MOST_CUES
+    with pytest.raises(InvalidParameter, match="100000 cues"):
+        parse(one * (subtitles.MOST_CUES + 1), is_vtt=False)
+    with pytest.raises(TooLarge, match="bytes"):
+        parse(b"x" * (subtitles.MOST_BYTES + 1), is_vtt=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "speaker"),
+    [
+        ("<v.loud.first Esme &amp; Mary>Hi", "Hi", "Esme & Mary"),
+        ("<v>Hi</v>", "Hi", None),
+        ("Tom &lt;3 Ann &#38; &#x26; AT&T &nosuch;", "Tom <3 Ann & & AT&T &nosuch;", None),
+        ("<00:00:01.500><c.yellow>Hi</c>", "Hi", None),
+        ("1 < 2 > 0", "1 < 2 > 0", None),
+        ("{\\an8\\pos(1,2)}Hi {really}", "Hi {really}", None),
+        ("&#" + "9" * 5_000 + ";", "&#" + "9" * 5_000 + ";", None),
+    ],
+)
+def test_mark_up_and_entities(said, text, speaker):
+    assert parse(cue(said), is_vtt=True) == [Cue(1000, 2000, text, speaker)]
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1).filter(
