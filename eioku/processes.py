@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from domain.errors import ServiceUnavailable
+from eioku.liveness import VARIABLE, Pulse
 from infrastructure.redaction import redacted
 
 FIRST_PAUSE_S = 0.5
@@ -57,9 +58,15 @@ class Program:
         stop_signal: signal.Signals = signal.SIGTERM,
         kill_signal: signal.Signals = signal.SIGKILL,
         logs_json: bool = False,
+        has_heart: bool = False,
     ) -> None:
-        """`logs_json`: it writes JSON lines; what its libraries write beside them becomes such lines too."""
-        self.name, self._logs_json = name, logs_json
+        """`logs_json`: it writes JSON lines; what its libraries write beside them becomes such lines too.
+
+        `has_heart`: it tells that it moves (see `liveness.py`).
+        """
+        self.name, self._logs_json, self._has_heart = name, logs_json, has_heart
+        self.pulse: Pulse | None = None
+        """Of the process that runs."""
         self._command, self._prepare, self._told = command, prepare, told
         self._environment = None if environment is None else {**os.environ, **environment}
         self._pass_fds, self._stop_signal, self._kill_signal = tuple(pass_fds), stop_signal, kill_signal
@@ -99,6 +106,19 @@ class Program:
                 last = "\n".join(self.last_lines[-15:])
                 raise ServiceUnavailable(f"{self.name} does not come up; it said last:\n{last}")
             self._stopping.wait(0.02)
+
+    def has_moved(self) -> bool:
+        """Whether it has said so since this was asked last."""
+        pulse = self.pulse
+        return pulse is not None and pulse.has_moved()
+
+    def wait_end(self, until: float) -> None:
+        """Wait for its end after `ask_to_stop`, at most `until` on the monotonic clock."""
+        self._keeper.join(max(0.0, until - time.monotonic()))
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._signal(signal.SIGKILL)
 
     def restart(self) -> None:
         """End it hard; its keeper starts it again."""
@@ -146,16 +166,33 @@ class Program:
     def _run_once(self) -> int:
         if self._prepare is not None:
             self._prepare()
+        if not self._has_heart:
+            return self._run(self._environment, self._pass_fds)
+        pulse = self.pulse = Pulse()
+        try:
+            environment = {**(self._environment or os.environ), VARIABLE: str(pulse.writing)}
+            return self._run(environment, (*self._pass_fds, pulse.writing), pulse.close_writing)
+        finally:
+            self.pulse = None
+            pulse.close()
+
+    def _run(
+        self,
+        environment: Mapping[str, str] | None,
+        pass_fds: Sequence[int],
+        on_start: Callable[[], None] = lambda: None,
+    ) -> int:
         process = subprocess.Popen(
             list(self._command()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self._environment,
-            pass_fds=self._pass_fds,
+            env=environment,
+            pass_fds=pass_fds,
             start_new_session=True,  # Ctrl-C on the terminal is for us: we stop the others in order
             cwd="/",
         )
+        on_start()
         self._process = process
         if self._stopping.is_set():  # asked to stop between the two lines above
             process.send_signal(self._stop_signal)

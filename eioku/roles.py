@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from domain.errors import InvalidParameter, ServiceUnavailable
 from domain.pipeline import Family
 from eioku import bootstrap
+from eioku.liveness import Heart
 from eioku.settings import Settings, worker_families
 from infrastructure.logs import log_loop_errors
 
@@ -41,7 +42,9 @@ def api(settings: Settings, *, fd: int | None = None) -> None:
             bootstrap.api_services(settings, event_log), host=settings.host, port=settings.port
         )
         _end_in_time()
-        server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+        sockets = None if fd is None else [socket.socket(fileno=fd)]
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_beating(server.serve(sockets=sockets)))
 
 
 def relay(settings: Settings) -> None:
@@ -78,7 +81,7 @@ def projector(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _end_in_time()
-    run_projections(bootstrap.database_url(settings), stop)
+    run_projections(bootstrap.database_url(settings), stop, beat=Heart().beat)
 
 
 def _share_arenas() -> None:
@@ -146,7 +149,16 @@ def _run_async(
             await work
 
     _end_in_time()
-    asyncio.run(main())
+    asyncio.run(_beating(main()))
+
+
+async def _beating(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and tell whoever keeps this process running that its event loop moves."""
+    beating = asyncio.create_task(Heart().keep_beating())
+    try:
+        await work
+    finally:
+        beating.cancel()
 
 
 def _end_in_time() -> None:

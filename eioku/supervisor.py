@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType, TracebackType
@@ -19,6 +19,7 @@ import msgspec
 from domain.errors import ServiceUnavailable, StorageFailed
 from domain.pipeline import Family
 from eioku.embedded import Nats, Postgres, child_command
+from eioku.liveness import Watch
 from eioku.pipeline_file import load_plans
 from eioku.processes import Program, Told
 from eioku.settings import Settings, worker_counts, worker_families
@@ -28,6 +29,9 @@ GPU_FAMILIES = ("asr", "torch")
 """They get a worker on each GPU: libraries that run there as they are installed."""
 _CHECK_EVERY_S = 5.0
 _STOP_ROLES_S = 25.0
+_STOP_HUNG_S = 8.0
+"""After this long a role that does not move any more is not waited for."""
+_ANSWER_S = 10.0
 _STOP_SERVICES_S = 60.0
 START_S = 90.0
 """How long a command waits for a tree that is just starting: a cold machine imports slowly."""
@@ -62,10 +66,11 @@ class Tree:
         """With the URLs of the embedded services, once started."""
         self.programs: list[Program] = []
         self._services: list[tuple[Program, Callable[[], bool]]] = []
+        self._roles: list[tuple[Program, Watch]] = []
         self._listener: socket.socket | None = None
         self._lock: IO[str] | None = None
         self._stopping = threading.Event()
-        self._watch = threading.Thread(target=self._check_services, name="health", daemon=True)
+        self._watch = threading.Thread(target=self._check, name="health", daemon=True)
 
     @property
     def api_url(self) -> str:
@@ -100,14 +105,8 @@ class Tree:
     def stop(self) -> None:
         """Stop the roles, then NATS, then Postgres."""
         self._stopping.set()
-        services = [program for program, _ in self._services]
-        roles = [program for program in self.programs if program not in services]
-        for program in roles:
-            program.ask_to_stop()
-        deadline = time.monotonic() + _STOP_ROLES_S
-        for program in roles:
-            program.stop(max(0.1, deadline - time.monotonic()))
-        for program in reversed(services):
+        self._stop_roles([program for program, _ in self._roles])
+        for program, _ in reversed(self._services):
             program.stop(_STOP_SERVICES_S)
         if self._listener is not None:
             self._listener.close()
@@ -115,6 +114,23 @@ class Tree:
             _running_file(self._given.data).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
+
+    @staticmethod
+    def _stop_roles(roles: Sequence[Program]) -> None:
+        """Those that move get their time to end what they do; a hung one does not hear the signal."""
+        for program in roles:
+            program.ask_to_stop()
+        began = time.monotonic()
+        for program in roles:
+            program.wait_end(began + _STOP_HUNG_S / 2)
+            program.has_moved()  # what it said until now does not count
+        for program in roles:
+            program.wait_end(began + _STOP_HUNG_S)
+        for program in roles:
+            if program.pid is not None and not program.has_moved():
+                program.kill()
+        for program in roles:
+            program.stop(max(0.1, began + _STOP_ROLES_S - time.monotonic()))
 
     def _start(self) -> None:
         if self._given.database_url is None:
@@ -161,7 +177,7 @@ class Tree:
         fd = self._listener.fileno()
         for number in range(settings.api_processes):
             name = "api" if settings.api_processes == 1 else f"api-{number + 1}"
-            self._start_role(name, ["api", "--fd", str(fd)], pass_fds=(fd,))
+            self._start_role(name, ["api", "--fd", str(fd)], pass_fds=(fd,), answers=self._api_answers)
         for role in ("relay", "ingester", "projector"):
             self._start_role(role, [role])
         from workers import PRODUCERS
@@ -185,6 +201,7 @@ class Tree:
         *,
         pass_fds: tuple[int, ...] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
+        answers: Callable[[], bool] = lambda: True,
     ) -> None:
         python = [sys.executable, "-P", "-m", "eioku", *arguments]
         program = Program(
@@ -195,9 +212,15 @@ class Tree:
             environment={**self.settings.environment(), "EIOKU_LOG_FORMAT": "json", **environment},
             pass_fds=pass_fds,
             logs_json=True,
+            has_heart=True,
         )
         self.programs.append(program)
+        self._roles.append((program, Watch(answers)))
         program.start()
+
+    def _api_answers(self) -> bool:
+        # Several share the socket: nobody knows which of them would answer.
+        return self.settings.api_processes > 1 or _answers(f"{self.api_url}/health/live", _ANSWER_S)
 
     def _tell_where(self) -> None:
         assert self.settings.database_url is not None
@@ -211,10 +234,14 @@ class Tree:
         path.touch(0o600)
         path.write_bytes(msgspec.json.encode(running))
 
-    def _check_services(self) -> None:
+    def _check(self) -> None:
         while not self._stopping.wait(_CHECK_EVERY_S):
             for program, is_healthy in self._services:
                 if program.pid is not None and not is_healthy():
+                    program.restart()
+            for program, watch in self._roles.copy():
+                if watch.finds_hung(program.pulse) and not self._stopping.is_set():
+                    self._told.line(program.name, "does not move any more: it is ended and started again")
                     program.restart()
 
 
@@ -318,9 +345,9 @@ def _running_file(data: Path) -> Path:
     return data / "run" / "eioku.json"
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, timeout_s: float = 2.0) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:
             return bool(response.status == 200)  # noqa: PLR2004
     except OSError:
         return False

@@ -19,6 +19,7 @@ from projectors.projection import Projection
 _STANDBY_S = 0.5
 """How often one that stands by tries to take over."""
 _BACK_OFF_S = (0.1, 0.3, 1.0, 3.0, 10.0)
+_BEAT_S = 1.0
 _IDLE_S = 0.01
 """Pause between two writes of the checkpoints of projections that had nothing to do."""
 
@@ -26,9 +27,13 @@ log = structlog.get_logger(__name__)
 
 
 def run_projections(
-    database_url: str, stop: threading.Event, *, projections: Sequence[type[Projection]] = PROJECTIONS
+    database_url: str,
+    stop: threading.Event,
+    *,
+    projections: Sequence[type[Projection]] = PROJECTIONS,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
-    """Follow the log with these projections until `stop` is set.
+    """Follow the log with these projections until `stop` is set. `beat` is called each second meanwhile.
 
     Each projection has one runner in the whole deployment: where another process has it, this one stands by.
     """
@@ -45,9 +50,12 @@ def run_projections(
         ]
         for thread in threads:
             thread.start()
-        stop.wait()
+        while not stop.wait(_BEAT_S):
+            beat()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                beat()
+                thread.join(_BEAT_S)
 
 
 def work_connection(database_url: str, name: str, search_path: str = READ_SCHEMA) -> psycopg.Connection:

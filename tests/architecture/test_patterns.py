@@ -69,9 +69,9 @@ def patterns_in(path: Path) -> Iterator[tuple[str, str | bytes, int, str]]:
                 continue  # plain text
             assert isinstance(literal, ast.Constant), f"{where}: give it a name at the top of the module"
             yield where, literal.value, 0, node.func.attr
-        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            if node.func.attr in METHODS and node.func.value.id in named:
-                used[node.func.value.id].add(node.func.attr)
+        name, _, method = ast.unparse(node.func).rpartition(".")
+        if name in used and method in METHODS:
+            used[name].add(method)
     for name, pattern in named.items():
         for method in used[name] or {"search"}:  # used elsewhere: the hardest way to use it
             yield f"{path.relative_to(ROOT)}: {name}", pattern.pattern, pattern.flags, method

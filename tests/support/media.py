@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
+from io import BytesIO
 from math import pi
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,21 @@ def film_of(path: Path, photograph: Path, *, seconds: float = 1) -> Path:
     even = image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
     times = range(0, int(seconds * 1000), 100)
     return clip(path, times_ms=times, pictures=[np.asarray(even)] * len(times))
+
+
+def stills_film(path: Path, sizes: Sequence[tuple[int, int]], *, said: tuple[int, int] | None = None) -> Path:
+    """An AVI of one JPEG picture of each of `sizes`, which says in its head that they measure `said`."""
+    from PIL import Image
+
+    with av.open(str(path), "w", format="avi") as out:
+        video = out.add_stream("mjpeg", rate=25)
+        video.width, video.height = said or sizes[0]
+        video.pix_fmt = "yuvj420p"
+        for index, size in enumerate(sizes):
+            picture = BytesIO()
+            Image.new("RGB", size, (200, 30, 30)).save(picture, "JPEG", quality=20)
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.pts, packet.dts = video, index, index
+            packet.time_base, packet.is_keyframe = Fraction(1, 25), True
+            out.mux(packet)
+    return path

@@ -113,7 +113,7 @@ def test_symlinks_within_the_roots_are_followed_and_roots_may_be_symlinks(place)
 
 
 def test_an_open_descriptor_stays_what_it_was_and_none_is_left(place):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     film = clip(place.parent / "real.mp4")
     ROOTS.folders = (str(place.parents[1]),)
     try:
@@ -125,7 +125,7 @@ def test_an_open_descriptor_stays_what_it_was_and_none_is_left(place):
             open_media(film)
     finally:
         ROOTS.folders = None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_swapped_while_it_is_opened_never_leads_out(place):
