@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problem documents. The only place that knows HTTP status codes of errors."""
 
+import errno
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +111,13 @@ HTTP_CODES = {
     429: "RATE_LIMITED",
 }
 """What the framework itself raises."""
+
+
+OF_THE_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+}  # fmt: skip
+"""Errors that an operator ends by giving room or rights."""
 
 
 class Flaw(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -238,6 +247,16 @@ def _too_slow(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     return problem(status, title, detail, "UNAVAILABLE", headers={"Retry-After": "1"})
 
 
+def _disk(request: Request[Any, Any, Any], error: OSError) -> Response[Problem]:
+    """What a disk of ours says to a route that did not expect it."""
+    if error.errno not in OF_THE_MACHINE:
+        return _unexpected(request, error)
+    log.error("api.storage_failed", error=str(error))
+    status, title = PROBLEMS[errors.StorageFailed]
+    why = os.strerror(error.errno)
+    return problem(status, title, why, errors.StorageFailed.code, headers={"Retry-After": "1"})
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     log.error("api.unexpected", path=request.scope["path"], exc_info=error)
     return problem(
@@ -252,5 +271,6 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     psycopg.errors.QueryCanceled: _too_slow,
     psycopg.OperationalError: _unavailable,
     psycopg_pool.PoolTimeout: _unavailable,
+    OSError: _disk,
     Exception: _unexpected,
 }

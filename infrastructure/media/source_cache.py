@@ -59,8 +59,8 @@ def refusal(url: str) -> str | None:
     name = unquote(parts.path)
     if not (url + name).replace(" ", "_").isprintable():
         return "a URL with control characters cannot be read"
-    if any(part in ("", ".", "..") for part in name.lstrip("/").split("/")):
-        return "a URL names an object: no part of its path may be empty, . or .."
+    if any(part in (".", "..") for part in name.split("/")) or "//" in name.strip("/"):
+        return "no part of the path of a URL may be empty, . or .."
     return None
 
 
