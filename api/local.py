@@ -1,11 +1,11 @@
 """Work on files of this machine that a client waits for: in turn, and ended when the client goes away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from api.request import Call
 from domain.errors import JobCancelled, ServiceUnavailable
@@ -13,7 +13,6 @@ from infrastructure.media.source_cache import OnBytes, localised
 
 FETCHES = asyncio.Semaphore(2)
 """Files that lie elsewhere and are copied here at a time, for people who wait."""
-NOBODY_WAITS = "nobody waits for it any more"
 T = TypeVar("T")
 
 
@@ -64,29 +63,9 @@ async def while_connected(request: Call, work: Callable[[], T], stop: Event) -> 
 def _unless(stop: Event) -> OnBytes:
     def check(_done: int, _total: int) -> None:
         if stop.is_set():
-            raise JobCancelled(NOBODY_WAITS)
+            raise JobCancelled("nobody waits for it any more")
 
     return check
-
-
-async def unless_gone(request: Call, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled when the client goes away.
-
-    Raises:
-        JobCancelled: nobody waits any more.
-    """
-    working = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-    if working.cancelled():
-        raise JobCancelled(NOBODY_WAITS)
-    return working.result()
 
 
 async def _disconnected(request: Call) -> None:

@@ -87,11 +87,11 @@ class Call(Request[None, None, State]):
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """A connection to the read models. When the client leaves, what runs on it ends, in Postgres too."""
-        async with self.app.state.pool.connection() as connection, self._while_listened():
+        async with self.app.state.pool.connection() as connection, self.while_listened():
             yield connection
 
     @asynccontextmanager
-    async def _while_listened(self) -> AsyncIterator[None]:
+    async def while_listened(self) -> AsyncIterator[None]:
         """Cancel the block when the client leaves; raises ClientGone then."""
         working, is_gone = asyncio.current_task(), False
         assert working is not None

@@ -15,7 +15,7 @@ from litestar.response import Stream
 
 from api.decoding.jobs import Clip, Length
 from api.files import disposition, read_file, serve
-from api.local import here, unless_gone
+from api.local import here
 from api.request import Call
 from domain.errors import InvalidParameter
 from projectors.videos import get_video
@@ -102,7 +102,8 @@ def _clip_end(begin: int, end: int, duration_ms: int, most_ms: int) -> int:
 
 async def _duration_ms(request: Call, source: Path) -> int:
     job = Length(path=source, folders=request.disks.folders)
-    return (await unless_gone(request, request.decoders.do(job, timeout_s=LENGTH_S))).duration_ms
+    async with request.while_listened():
+        return (await request.decoders.do(job, timeout_s=LENGTH_S)).duration_ms
 
 
 async def _cut(request: Call, source: Path, start_ms: int, end_ms: int) -> int:
@@ -113,7 +114,8 @@ async def _cut(request: Call, source: Path, start_ms: int, end_ms: int) -> int:
         job = Clip(
             path=source, folders=request.disks.folders, out=Path(out.name), start_ms=start_ms, end_ms=end_ms
         )
-        await unless_gone(request, request.decoders.do(job, timeout_s=CLIP_S))
+        async with request.while_listened():
+            await request.decoders.do(job, timeout_s=CLIP_S)
         return os.open(out.name, os.O_RDONLY)
 
 
