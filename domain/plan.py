@@ -10,6 +10,7 @@ import msgspec
 from domain.artifacts.fields import Language
 from domain.errors import InvalidParameter
 from domain.pipeline import BY_NAME, DEFAULT_PIPELINE, full_config
+from domain.words import composed, fold
 
 Place = tuple[str | int, ...]
 """Keys and places in arrays that lead to a value of the file."""
@@ -53,9 +54,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def fits(self, filename: str, collection: str | None) -> bool:
         """Whether the video is one of them."""
-        if self.collection is not None and self.collection != collection:
+        if self.collection is not None and composed(self.collection) != composed(collection or ""):
             return False
-        return self.filename is None or fnmatchcase(filename.casefold(), self.filename.casefold())
+        return self.filename is None or fnmatchcase(fold(filename), fold(self.filename))
 
 
 class Plans(msgspec.Struct, frozen=True, kw_only=True):

@@ -75,13 +75,17 @@ def projector(settings: Settings) -> None:
     """Keep the read models current."""
     bootstrap.start_logging(settings, "projector")
     _share_arenas()
+    from projectors.renewal import renew
     from projectors.runner import run_projections
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _end_in_time()
+    renewal = threading.Thread(target=renew, args=(bootstrap.database_url(settings), stop), name="renewal")
+    renewal.start()
     run_projections(bootstrap.database_url(settings), stop, beat=Heart().beat)
+    renewal.join()
 
 
 def _share_arenas() -> None:

@@ -7,8 +7,9 @@ from psycopg.rows import class_row
 from domain.errors import InvalidParameter
 from projectors.cursor import decode, encode
 from projectors.kinds import kind_of
+from projectors.query import query_of
 from projectors.selection import STORED, SelectionFilter, clause
-from projectors.text import exact, like_pattern
+from projectors.text import exact
 
 KINDS_COUNTED = ("object", "face", "place", "location")
 MAX_LIMIT = 1000
@@ -61,7 +62,7 @@ async def facets(
         raise InvalidParameter("limit", f"must be from 1 to {MAX_LIMIT}")
     selected, parameters = clause(selection)
     parameters |= {"tenant_id": tenant_id, "limit": limit + 1}
-    parameters["prefix"] = like_pattern(exact("prefix", prefix or ""))[1:]
+    start = query_of("prefix", prefix) if prefix else None
     after = ""
     if cursor is not None:
         place = decode(f"facets.{kind}", cursor, _Place)
@@ -77,10 +78,19 @@ async def facets(
         # all other rows need not be told apart by their videos, which is most of the work.
         video = "CASE WHEN count(*) OVER (PARTITION BY r.video_id) > 1 THEN r.video_id END"
     else:
-        values = f"""SELECT f.field, f.value, 1 AS n, c.run_id FROM {what.table} c,
-            LATERAL (VALUES ('country', c.country), ('state', c.state), ('city', c.city)) f (field, value)"""
+        values = f"""SELECT f.field, f.value, 1 AS n, c.run_id, split_part(c.names_folded, E'\\n', f.line) AS folded
+            FROM {what.table} c,
+                LATERAL (VALUES (1, 'country', c.country), (2, 'state', c.state), (3, 'city', c.city))
+                    f (line, field, value)"""
         video = "r.video_id"
-    asked = "c.value ILIKE %(prefix)s" if prefix else "c.value IS NOT NULL"
+    asked = "c.value IS NOT NULL"
+    if start is not None:
+        parameters["prefix"] = f"^{start.pattern}"
+        if what.has_spellings:
+            asked = f"""c.value IN (SELECT s.label FROM {what.table}_spellings s
+                WHERE s.tenant_id = %(tenant_id)s AND s.folded ~ %(prefix)s)"""
+        else:
+            asked = "c.value ~* %(prefix)s" if what.label else "c.folded ~ %(prefix)s"
     async with connection.cursor(row_factory=class_row(Facet)) as found:
         await found.execute(
             f"""WITH runs AS MATERIALIZED (

@@ -14,8 +14,9 @@ from projectors import hits
 from projectors.cursor import Millis
 from projectors.jump import DIRECTIONS, must_exist
 from projectors.kinds import KINDS, Kind, Span
+from projectors.query import Query, query_of
 from projectors.selection import SelectionFilter, clause
-from projectors.text import contains_of, plain, search_parameters, snippet
+from projectors.snippet import snippet
 
 SOURCES = ("all", "transcript", "ocr")
 MAX_LIMIT = 100
@@ -78,16 +79,17 @@ async def find(connection: AsyncConnection, video_id: UUID, asked: FindFilter) -
         raise InvalidParameter("limit", f"must be from 1 to {MAX_LIMIT}")
     if asked.from_ms is not None and asked.from_ms < 0:
         raise InvalidParameter("from_ms", "may not be negative")
-    query = plain("q", asked.q)
+    query = query_of("q", asked.q)
     kinds = tuple(KINDS[name] for name in _RANK if asked.source in ("all", name))
     backwards = asked.direction == "prev"
     selected, parameters = clause(asked.selection)
-    parameters |= {"tenant_id": asked.tenant_id, "video_id": video_id} | search_parameters(query)
+    parameters |= {"tenant_id": asked.tenant_id, "video_id": video_id} | query.parameters
     place = None if asked.cursor is None else cursors.decode(_CURSOR, asked.cursor, _Place)
     for kind in kinds:
         start_ms, artifact_id = _bound(asked.from_ms, place, kind, backwards=backwards)
         parameters |= {f"{kind.name}_start_ms": start_ms, f"{kind.name}_artifact_id": artifact_id}
-    shape = _Shape(kinds, selected, backwards, contains_of(query), asked.limit + 1)
+    matching = tuple(hits.matching(kind, query).either for kind in kinds)
+    shape = _Shape(kinds, matching, selected, backwards, asked.limit + 1)
     async with connection.cursor(row_factory=dict_row) as found:
         await found.execute(_statement(shape), parameters)
         rows = await found.fetchall()
@@ -98,12 +100,12 @@ async def find(connection: AsyncConnection, video_id: UUID, asked: FindFilter) -
     )
 
 
-def _match(row: dict[str, Any], query: str) -> Match:
+def _match(row: dict[str, Any], query: Query) -> Match:
     source = row["source"]
     return Match(
         jump_to=Span(row["start_ms"], row["end_ms"]),
         artifact_id=row["artifact_id"],
-        snippet=snippet(row["text"], row["marked_words"], query),
+        snippet=snippet(row["text"], query, row["marked_words"], row["marked_accents"]),
         source=source,
         cursor=cursors.encode(_CURSOR, _Place(row["start_ms"], source, row["artifact_id"])),
     )
@@ -125,9 +127,10 @@ def _bound(
 
 class _Shape(NamedTuple):
     kinds: tuple[Kind, ...]
+    matching: tuple[str, ...]
+    """For each kind, whether a text matches."""
     selected: str
     backwards: bool
-    contains: str
     limit: int
 
 
@@ -135,21 +138,24 @@ class _Shape(NamedTuple):
 def _statement(shape: _Shape) -> str:
     way = " DESC" if shape.backwards else ""
     order = f"start_ms{way}, rank, artifact_id{way} LIMIT {shape.limit}"
-    sources = " UNION ALL ".join(f"({_source(shape, kind, order)})" for kind in shape.kinds)
+    sources = " UNION ALL ".join(
+        f"({_source(shape, kind, matches, order)})"
+        for kind, matches in zip(shape.kinds, shape.matching, strict=True)
+    )
     return f"""WITH {hits.configured(*shape.kinds)}
-        SELECT h.source, h.start_ms, h.end_ms, h.artifact_id, h.text, {hits.MARKED_WORDS}
+        SELECT h.source, h.start_ms, h.end_ms, h.artifact_id, h.text, {hits.MARKED}
         FROM (SELECT * FROM ({sources}) o ORDER BY {order}) h ORDER BY h.start_ms{way}, h.rank, h.artifact_id{way}"""
 
 
-def _source(shape: _Shape, kind: Kind, order: str) -> str:
+def _source(shape: _Shape, kind: Kind, matches: str, order: str) -> str:
     before_or_after = "<" if shape.backwards else ">"
     return f"""SELECT '{kind.name}' AS source, {_RANK[kind.name]} AS rank, o.start_ms, o.end_ms, o.artifact_id,
-            o.text, o.words, o.config, q.{kind.query} AS query, q.has_words
+            o.text, {hits.found(kind)}
         FROM (SELECT o.* FROM {kind.table} o WHERE o.tenant_id = %(tenant_id)s
                 AND o.captured_at = (SELECT captured_at FROM {kind.table}_videos
                     WHERE tenant_id = %(tenant_id)s AND video_id = %(video_id)s)
                 AND o.video_id = %(video_id)s
                 AND (o.start_ms, o.artifact_id) {before_or_after}
                     (%({kind.name}_start_ms)s::integer, %({kind.name}_artifact_id)s::uuid) OFFSET 0) o
-            JOIN q ON {hits.matches(kind, shape.contains)}
+            JOIN q ON {matches}
         WHERE {hits.counted(kind, shape.selected)} ORDER BY {order}"""

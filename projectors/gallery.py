@@ -13,9 +13,10 @@ from domain.errors import ConflictingFilters, InvalidParameter
 from projectors import cursor as cursors
 from projectors import hits
 from projectors.cursor import Place
-from projectors.kinds import Kind, Preview, Span, kind_of, preview_of, thumbnail_url
+from projectors.hits import Matching
+from projectors.kinds import Kind, Preview, Span, kind_of, label_of, preview_of, thumbnail_url
+from projectors.query import Query, query_of
 from projectors.selection import SelectionFilter, clause
-from projectors.text import contains_of, exact, plain, search_parameters
 
 KINDS_LISTED = ("object", "face", "transcript", "ocr", "scene", "place")
 MAX_LIMIT = 100
@@ -77,9 +78,11 @@ class _Shape(NamedTuple):
     selected: str
     conditions: tuple[str, ...]
     has_label: bool
-    has_filename: bool
+    filename: str | None
+    """Condition that video `v` has that name."""
     has_confidence: bool
-    contains: str | None
+    text: Matching | None
+    """How texts are compared with the query; None when they are not."""
     is_grouped: bool
     is_continued: bool
     limit: int
@@ -104,18 +107,18 @@ async def gallery(connection: AsyncConnection, asked: GalleryFilter) -> Gallery:
     conditions = []
     has_label = kind.label is not None and asked.label is not None
     if has_label:
-        conditions.append(f"o.{kind.label} = %(label)s")
-        parameters["label"] = exact("label", asked.label or "")
+        parameters["label"] = label_of(kind, asked.label or "")
     has_confidence = kind.has_confidence and asked.min_confidence is not None
     if has_confidence:
         condition = "o.confidence >= %(min_confidence)s"
         conditions.append(f"(o.confidence IS NULL OR {condition})" if kind.is_text else condition)
         parameters["min_confidence"] = asked.min_confidence
-    if asked.filename is not None:
-        parameters["filename"] = exact("filename", asked.filename).casefold()
-    query = plain("query", asked.query) if kind.is_text and asked.query is not None else None
+    name = None if asked.filename is None else query_of("filename", asked.filename)
+    if name is not None:
+        parameters |= name.name_parameters("filename")
+    query = query_of("query", asked.query) if kind.is_text and asked.query is not None else None
     if query is not None:
-        parameters |= search_parameters(query)
+        parameters |= query.parameters
     if place is not None:
         parameters |= {"captured_us": place.captured_us, "is_cursor": True, "video_id": place.video_id}
         parameters |= {"start_ms": place.start_ms, "artifact_id": place.artifact_id}
@@ -124,9 +127,9 @@ async def gallery(connection: AsyncConnection, asked: GalleryFilter) -> Gallery:
         selected=selected,
         conditions=tuple(conditions),
         has_label=has_label,
-        has_filename=asked.filename is not None,
+        filename=None if name is None else name.names("v.filename_bare", "v.filename_folded", "filename"),
         has_confidence=has_confidence,
-        contains=None if query is None else contains_of(query),
+        text=None if query is None else hits.matching(kind, query),
         is_grouped=asked.group_by_video,
         is_continued=place is not None,
         limit=asked.limit + 1,
@@ -144,7 +147,7 @@ async def gallery(connection: AsyncConnection, asked: GalleryFilter) -> Gallery:
     )
 
 
-def _hit(kind: Kind, row: dict[str, Any], query: str | None) -> GalleryHit:
+def _hit(kind: Kind, row: dict[str, Any], query: Query | None) -> GalleryHit:
     place = Place(row["captured_us"], row["video_id"], row["start_ms"], row["artifact_id"])
     return GalleryHit(
         video_id=row["video_id"],
@@ -163,11 +166,11 @@ def _hit(kind: Kind, row: dict[str, Any], query: str | None) -> GalleryHit:
 
 @lru_cache(maxsize=1024)
 def _statement(shape: _Shape) -> str:
-    parts = [hits.configured(shape.kind)] if shape.contains else []
+    parts = [hits.configured(shape.kind)] if shape.text else []
     parts.append(f"groups AS MATERIALIZED ({_groups(shape)})")
     total = "count(*)" if shape.is_grouped else "coalesce(sum(n), 0)::bigint"
     page = _page_of_videos(shape) if shape.is_grouped else _page(shape)
-    marked = hits.MARKED_WORDS if shape.contains else "NULL AS marked_words"
+    marked = hits.MARKED if shape.text else hits.UNMARKED
     shown = ", ".join(f"h.{column}" for column in shape.kind.preview)
     return f"""WITH {", ".join(parts)}
         SELECT t.total, {hits.CAPTURED_US}, h.video_id, h.start_ms, h.end_ms, h.artifact_id, h.n,
@@ -180,11 +183,11 @@ def _statement(shape: _Shape) -> str:
 
 def _named(shape: _Shape, alias: str = "o") -> str:
     """Condition that the video of row `alias` has the file name asked for."""
-    if not shape.has_filename:
+    if shape.filename is None:
         return "true"
     return (
         f"({alias}.video_id IN (SELECT v.video_id FROM videos v"
-        " WHERE v.tenant_id = %(tenant_id)s AND strpos(v.filename_folded, %(filename)s) > 0))"
+        f" WHERE v.tenant_id = %(tenant_id)s AND {shape.filename}))"
     )
 
 
@@ -200,22 +203,32 @@ def _matching(shape: _Shape, tenant: str = "o.tenant_id = %(tenant_id)s") -> str
     return " AND ".join((tenant, *shape.conditions))
 
 
+def _labelled(shape: _Shape, column: str | None = None) -> str:
+    """Condition that row `o` has the label asked for, in any of its spellings."""
+    if not shape.has_label:
+        return "true"
+    if not shape.kind.has_spellings:
+        return f"o.{column or shape.kind.label} = %(label)s"
+    return f"""o.label = ANY(ARRAY(SELECT s.label FROM {shape.kind.table}_spellings s
+        WHERE s.tenant_id = %(tenant_id)s AND s.folded = %(label)s))"""
+
+
 def _groups(shape: _Shape) -> str:
     """(captured_at, video_id, n) of each video with hits, as far as possible without reading the hits."""
-    if not shape.contains and not shape.has_confidence:
+    if not shape.text and not shape.has_confidence:
         if shape.has_label:
             return f"""SELECT o.captured_at, o.video_id, sum(o.n)::bigint AS n
                 FROM {shape.kind.table}_counts o {_runs(shape)}
-                WHERE o.tenant_id = %(tenant_id)s AND o.label = %(label)s AND {_named(shape)}
+                WHERE o.tenant_id = %(tenant_id)s AND {_labelled(shape, "label")} AND {_named(shape)}
                 GROUP BY o.captured_at, o.video_id"""
         return f"""SELECT v.captured_at, r.video_id, sum(r.artifact_count)::bigint AS n FROM run_types r
                 JOIN {shape.kind.table}_videos v ON v.tenant_id = r.tenant_id AND v.video_id = r.video_id
             WHERE r.tenant_id = %(tenant_id)s AND r.artifact_type = '{shape.kind.artifact_type}'
                 AND r.artifact_count > 0 AND {shape.selected} AND {_named(shape, "r")}
             GROUP BY v.captured_at, r.video_id"""
-    if not shape.contains:
+    if not shape.text:
         matches = f"""SELECT o.run_id, count(*) AS n FROM {shape.kind.table} o
-            WHERE {_matching(shape)} GROUP BY o.run_id"""
+            WHERE {_matching(shape)} AND {_labelled(shape)} GROUP BY o.run_id"""
     else:
         # One word is counted already, several are by the word index, a query without words by reading. No other index
         # is to be used; EXISTS keeps the planner from reading before it knows whether there is anything to read for.
@@ -229,11 +242,11 @@ def _groups(shape: _Shape) -> str:
                 UNION ALL"""
         matches = f"""{by_count}
             SELECT o.run_id, count(*) AS n
-            FROM q JOIN {shape.kind.table} o ON o.tsv @@ q.{shape.kind.query} AND o.config = q.config
+            FROM q JOIN {shape.kind.table} o ON {shape.text.by_index} AND o.config = q.config
             WHERE q.has_words AND NOT ({is_counted}) AND {matching} GROUP BY o.run_id
             UNION ALL
             SELECT o.run_id, count(*) AS n
-            FROM q JOIN {shape.kind.table} o ON o.config = q.config AND {shape.contains}
+            FROM q JOIN {shape.kind.table} o ON o.config = q.config AND {shape.text.by_reading}
             WHERE NOT q.has_words AND EXISTS (SELECT FROM q WHERE NOT has_words) AND {matching} GROUP BY o.run_id"""
     return f"""SELECT v.captured_at, r.video_id, sum(o.n)::bigint AS n FROM ({matches}) o {_runs(shape)}
             CROSS JOIN LATERAL (SELECT v.captured_at FROM {shape.kind.table}_videos v
@@ -243,9 +256,8 @@ def _groups(shape: _Shape) -> str:
 
 def _columns(shape: _Shape) -> str:
     columns = ["captured_at", "video_id", "start_ms", "end_ms", "artifact_id", *shape.kind.preview]
-    columns += ["words", "config"] if shape.contains else []
     return ", ".join(f"o.{column}" for column in columns) + (
-        f", q.{shape.kind.query} AS query, q.has_words" if shape.contains else ""
+        f", {hits.found(shape.kind)}" if shape.text else ""
     )
 
 
@@ -284,9 +296,14 @@ def _place(shape: _Shape) -> str:
 
 def _in_video(shape: _Shape, limit: str, condition: str = "") -> str:
     """The first hits of video `g`."""
-    searched = f"JOIN q ON {hits.matches(shape.kind, shape.contains)}" if shape.contains else ""
-    return f"""SELECT {_columns(shape)} FROM (
+    searched = f"JOIN q ON {shape.text.either}" if shape.text else ""
+    has_spellings = shape.has_label and shape.kind.has_spellings
+    labelled = "o.label = s.label" if has_spellings else _labelled(shape)
+    order = "o.start_ms, o.artifact_id"
+    rows = f"""SELECT {_columns(shape)} FROM (
             SELECT o.* FROM {shape.kind.table} o
-            WHERE {_matching(shape)} AND o.captured_at = g.captured_at AND o.video_id = g.video_id OFFSET 0) o {searched}
+            WHERE {_matching(shape)} AND {labelled} AND o.captured_at = g.captured_at AND o.video_id = g.video_id
+            OFFSET 0) o {searched}
         WHERE {hits.counted(shape.kind, shape.selected)} {condition}
-        ORDER BY o.start_ms, o.artifact_id LIMIT {limit}"""
+        ORDER BY {order} LIMIT {limit}"""
+    return hits.of_each_spelling(shape.kind, rows, order, limit) if has_spellings else rows

@@ -1,24 +1,60 @@
 """SQL that all queries over the timeline are made of."""
 
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.timeline import MAX_MS
 from projectors.kinds import Kind
+from projectors.query import ACCENTED_LEXEME, Query
 
 LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 FIRST = "00000000-0000-0000-0000-000000000000"
 """Artifact ids after and before all others at one start."""
 
-MARKED_WORDS = """CASE WHEN h.has_words THEN ts_headline(('pg_catalog.' || h.config)::regconfig, h.words, h.query,
-    'HighlightAll=true, StartSel="' || chr(1) || '", StopSel="' || chr(2) || '"') END AS marked_words"""
-"""For rows `h` of a text kind with the columns `has_words` and `query` of `configured`."""
+
+def _marked(column: str, query: str) -> str:
+    return (
+        f"ts_headline(('pg_catalog.' || h.config)::regconfig, h.{column}, h.{query},"
+        " 'HighlightAll=true, StartSel=\"' || chr(1) || '\", StopSel=\"' || chr(2) || '\"')"
+    )
+
+
+MARKED = f"""CASE WHEN h.has_words THEN
+        CASE WHEN numnode(h.plain) > 0 THEN {_marked("words", "plain")} ELSE h.words END END AS marked_words,
+    CASE WHEN h.has_words AND h.accented <> '' THEN {_marked("accented", "query")} END AS marked_accents"""
+"""What `snippet` needs, for rows `h` of a text kind with the columns of `found`."""
+UNMARKED = "NULL AS marked_words, NULL AS marked_accents"
 
 CAPTURED_US = "(extract(epoch FROM nullif(h.captured_at, 'infinity')) * 1000000)::bigint AS captured_us"
 
 
-def matches(kind: Kind, contains: str) -> str:
-    """Whether text `o` matches `q`, the query for its configuration; `contains` is `text.contains_of` the query."""
-    return f"q.config = o.config AND CASE WHEN q.has_words THEN o.tsv @@ q.{kind.query} ELSE {contains} END"
+def found(kind: Kind) -> str:
+    """Columns of text `o` and its query `q` that `MARKED` needs."""
+    return (
+        f"o.words, o.accented, o.config, q.{kind.query} AS query, q.plain_{kind.query} AS plain, q.has_words"
+    )
+
+
+class Matching(NamedTuple):
+    """Conditions on text `o` and `q`, the query for its configuration."""
+
+    by_index: str
+    """For a query that has words."""
+    by_reading: str
+    """For one that has none."""
+
+    @property
+    def either(self) -> str:
+        """Whichever applies."""
+        return (
+            f"q.config = o.config AND CASE WHEN q.has_words THEN {self.by_index} ELSE {self.by_reading} END"
+        )
+
+
+def matching(kind: Kind, query: Query) -> Matching:
+    """How texts of that kind are compared with a query."""
+    together = " AND o.words LIKE ALL(%(together)s::text[])" if query.together else ""
+    return Matching(f"o.tsv @@ q.{kind.query}{together}", query.contains)
 
 
 def counted(kind: Kind, selected: str) -> str:
@@ -36,8 +72,8 @@ def counted(kind: Kind, selected: str) -> str:
 def configured(*kinds: Kind) -> str:
     """CTE `q`: the query for each configuration that the tenant's texts use; `has_words` tells words from substring.
 
-    `loose` is `query`, or all its words run together. `only_lexeme`: the word of a query that has just one, as the index
-    has it.
+    `loose` is `query`, or all its words run together; `plain_…` is the part of it without accents. `only_lexeme`: the
+    word of a query that has just one, as the read model counts it.
     """
     configs = " UNION ".join(
         f"SELECT config FROM {kind.table}_configs WHERE tenant_id = %(tenant_id)s" for kind in kinds
@@ -45,12 +81,21 @@ def configured(*kinds: Kind) -> str:
     return f"""q AS MATERIALIZED (
         SELECT config, query, numnode(query) > 0 AS has_words,
             CASE WHEN numnode(query) > 0 THEN query || joined ELSE query END AS loose,
-            CASE WHEN cardinality(lexemes) = 1 THEN lexemes[1] END AS only_lexeme
+            plain AS plain_query, plain || plain_joined AS plain_loose,
+            CASE WHEN %(is_counted)s AND cardinality(lexemes) = 1 THEN lexemes[1] END AS only_lexeme
         FROM (
-            SELECT config, plainto_tsquery(regconfig, %(words)s) AS query,
-                plainto_tsquery(regconfig, %(joined)s) AS joined,
-                tsvector_to_array(to_tsvector(regconfig, %(words)s)) AS lexemes
+            SELECT config, to_tsquery(regconfig, %(query)s) AS query, to_tsquery(regconfig, %(plain_query)s) AS plain,
+                coalesce(to_tsquery(regconfig, %(joined)s), '') AS joined,
+                coalesce(to_tsquery(regconfig, %(plain_joined)s), '') AS plain_joined,
+                tsvector_to_array(to_tsvector(regconfig, %(unaccented)s)) || ARRAY(
+                    SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(to_tsvector(regconfig, %(accented)s))) AS lexemes
             FROM (SELECT config, ('pg_catalog.' || config)::regconfig AS regconfig FROM ({configs}) u) c) parsed)"""
+
+
+def of_each_spelling(kind: Kind, rows: str, order: str, limit: str) -> str:
+    """The first of `rows`, a statement with `o.label = s.label`, by all spellings of the label asked for."""
+    return f"""SELECT o.* FROM {kind.table}_spellings s CROSS JOIN LATERAL ({rows}) o
+        WHERE s.tenant_id = %(tenant_id)s AND s.folded = %(label)s ORDER BY {order} LIMIT {limit}"""
 
 
 def captured_at(kind: Kind) -> str:

@@ -13,9 +13,10 @@ from domain.errors import ConflictingFilters, InvalidParameter, NoMatch, VideoNo
 from projectors import cursor as cursors
 from projectors import hits
 from projectors.cursor import Place
-from projectors.kinds import Kind, Preview, Span, kind_of, preview_of
+from projectors.hits import Matching
+from projectors.kinds import Kind, Preview, Span, kind_of, label_of, preview_of
+from projectors.query import Query, query_of
 from projectors.selection import SelectionFilter, clause
-from projectors.text import contains_of, exact, plain, search_parameters
 
 DIRECTIONS = ("next", "prev")
 KINDS_IN_VIDEO = ("scene", "transcript", "object", "face", "place", "ocr")
@@ -92,7 +93,8 @@ async def jump_in_video(connection: AsyncConnection, video_id: UUID, asked: Jump
     place = None if asked.cursor is None else cursors.decode(_CURSOR, asked.cursor, Place)
     if place is not None and place.video_id != video_id:
         raise InvalidParameter("cursor", "is of another video")
-    rows = await _rows(connection, kind, asked, place, video_id=video_id, limit=1)
+    query = _query(kind, asked)
+    rows = await _rows(connection, kind, asked, query, place, video_id=video_id, limit=1)
     if not rows:
         await must_exist(connection, asked.tenant_id, video_id)
         raise NoMatch
@@ -101,7 +103,7 @@ async def jump_in_video(connection: AsyncConnection, video_id: UUID, asked: Jump
         jump_to=Span(row["start_ms"], row["end_ms"]),
         artifact_ids=[row["artifact_id"]],
         video_id=video_id,
-        preview=preview_of(kind, row, asked.query),
+        preview=preview_of(kind, row, query),
         cursor=_cursor(row),
     )
 
@@ -124,7 +126,8 @@ async def jump_global(
     place = None if asked.cursor is None else cursors.decode(_CURSOR, asked.cursor, Place)
     if place is None and from_video_id is None and asked.from_ms is not None:
         raise InvalidParameter("from_ms", "needs from_video_id")
-    rows = await _rows(connection, kind, asked, place, from_video_id=from_video_id, limit=limit + 1)
+    query = _query(kind, asked)
+    rows = await _rows(connection, kind, asked, query, place, from_video_id=from_video_id, limit=limit + 1)
     if not rows and place is None and from_video_id is not None:
         await must_exist(connection, asked.tenant_id, from_video_id)
     results = [
@@ -134,7 +137,7 @@ async def jump_global(
             file_created_at=row["file_created_at"],
             jump_to=Span(row["start_ms"], row["end_ms"]),
             artifact_id=row["artifact_id"],
-            preview=preview_of(kind, row, asked.query),
+            preview=preview_of(kind, row, query),
             cursor=_cursor(row),
         )
         for row in rows[:limit]
@@ -160,6 +163,12 @@ def _check(asked: JumpFilter) -> None:
         raise InvalidParameter("from_ms", "may not be negative")
 
 
+def _query(kind: Kind, asked: JumpFilter) -> Query | None:
+    if asked.query is None or not (kind.is_text or kind.name == "location"):
+        return None
+    return query_of("query", asked.query)
+
+
 def _cursor(row: dict[str, Any]) -> str:
     return cursors.encode(
         _CURSOR, Place(row["captured_us"], row["video_id"], row["start_ms"], row["artifact_id"])
@@ -175,8 +184,10 @@ class _Shape(NamedTuple):
     is_in_video: bool
     is_anchored: bool
     conditions: tuple[str, ...]
-    contains: str | None
-    """How a text contains the query; None when there is no query."""
+    has_spellings: bool
+    """A label is asked for that may be written in several ways."""
+    text: Matching | None
+    """How texts are compared with the query; None when they are not."""
     limit: int
     """Part of the text, since the planner guesses badly about a parameter."""
 
@@ -185,6 +196,7 @@ async def _rows(
     connection: AsyncConnection,
     kind: Kind,
     asked: JumpFilter,
+    query: Query | None,
     place: Place | None,
     *,
     limit: int,
@@ -192,7 +204,7 @@ async def _rows(
     from_video_id: UUID | None = None,
 ) -> list[dict[str, Any]]:
     selected, parameters = clause(asked.selection)
-    conditions = _conditions(kind, asked, parameters)
+    conditions = _conditions(kind, asked, query, parameters)
     backwards = asked.direction == "prev"
     anchor = video_id or (from_video_id if place is None else place.video_id)
     if place is None:
@@ -211,36 +223,43 @@ async def _rows(
         "captured_us": None if place is None else place.captured_us,
         "is_cursor": place is not None,
     }
-    contains = None
-    if kind.is_text and asked.query is not None:
-        contains = contains_of(asked.query)
+    text = None
+    if kind.is_text and query is not None:
+        text = hits.matching(kind, query)
+        parameters |= query.parameters
     shape = _Shape(
-        kind, selected, backwards, video_id is not None, anchor is not None, conditions, contains, limit
+        kind=kind,
+        selected=selected,
+        backwards=backwards,
+        is_in_video=video_id is not None,
+        is_anchored=anchor is not None,
+        conditions=conditions,
+        has_spellings=kind.has_spellings and asked.label is not None,
+        text=text,
+        limit=limit,
     )
     async with connection.cursor(row_factory=dict_row) as found:
         await found.execute(_statement(shape), parameters)
         return await found.fetchall()
 
 
-def _conditions(kind: Kind, asked: JumpFilter, parameters: dict[str, object]) -> tuple[str, ...]:
+def _conditions(
+    kind: Kind, asked: JumpFilter, query: Query | None, parameters: dict[str, object]
+) -> tuple[str, ...]:
     """Conditions on rows `o`; their parameters are added to `parameters`."""
     conditions = []
     label = asked.face_cluster_id if kind.name == "face" else asked.label
     if kind.label is not None and label is not None:
-        conditions.append(f"o.{kind.label} = %(label)s")
-        parameters["label"] = exact("face_cluster_id" if kind.name == "face" else "label", label)
+        conditions.append("o.label = s.label" if kind.has_spellings else f"o.{kind.label} = %(label)s")
+        parameters["label"] = label_of(kind, label)
     if kind.has_confidence and asked.min_confidence is not None:
         condition = "o.confidence >= %(min_confidence)s"
         conditions.append(f"(o.confidence IS NULL OR {condition})" if kind.is_text else condition)
         parameters["min_confidence"] = asked.min_confidence
-    if asked.query is not None and (kind.is_text or kind.name == "location"):
-        query = plain("query", asked.query)
-        parameters |= search_parameters(query)
-        if kind.name == "location":
-            conditions.append(
-                "(o.country ILIKE %(like_text)s OR o.state ILIKE %(like_text)s OR o.city ILIKE %(like_text)s)"
-            )
     if kind.name == "location":
+        if query is not None:
+            parameters |= query.name_parameters("place")
+            conditions.append(query.names("o.names_bare", "o.names_folded", "place"))
         conditions += _in_box(asked, parameters)
     return tuple(conditions)
 
@@ -265,15 +284,16 @@ def _in_box(asked: JumpFilter, parameters: dict[str, object]) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _statement(shape: _Shape) -> str:
-    if shape.contains:
-        found = _searched_in_video(shape) if shape.is_in_video else _searched(shape)
+    if shape.text:
+        found = _searched_in_video(shape, shape.text) if shape.is_in_video else _searched(shape, shape.text)
     elif shape.kind.name == "location":
         found = _one_a_video(shape)
     else:
-        found = (
-            f"SELECT {_columns(shape)} FROM {_walk(shape)} ORDER BY {_order('o', shape)} LIMIT {shape.limit}"
-        )
-    marked = hits.MARKED_WORDS if shape.contains else "NULL AS marked_words"
+        order, limit = _order("o", shape), str(shape.limit)
+        found = f"SELECT {_columns(shape)} FROM {_walk(shape)} ORDER BY {order} LIMIT {limit}"
+        if shape.has_spellings:
+            found = hits.of_each_spelling(shape.kind, found, order, limit)
+    marked = hits.MARKED if shape.text else hits.UNMARKED
     shown = ", ".join(f"h.{column}" for column in shape.kind.preview)
     video, join = "", ""
     if not shape.is_in_video:
@@ -331,11 +351,11 @@ def _one_a_video(shape: _Shape) -> str:
 
 
 def _found_columns(shape: _Shape) -> str:
-    return f"{_columns(shape)}, o.words, o.config, q.{shape.kind.query} AS query, q.has_words"
+    return f"{_columns(shape)}, {hits.found(shape.kind)}"
 
 
 def _with(shape: _Shape) -> str:
-    if not shape.contains:
+    if not shape.text:
         return ""
     if shape.is_in_video:
         return f"WITH {hits.configured(shape.kind)}"
@@ -348,24 +368,24 @@ def _with(shape: _Shape) -> str:
         stretch AS MATERIALIZED (
             SELECT o.* FROM {shape.kind.table} o WHERE {_bounded(shape)} ORDER BY {order} LIMIT {window}),
         near AS MATERIALIZED (
-            SELECT {_found_columns(shape)} FROM stretch o JOIN q ON {hits.matches(shape.kind, shape.contains or "")}
+            SELECT {_found_columns(shape)} FROM stretch o JOIN q ON {shape.text.either}
             WHERE {_counted(shape)} ORDER BY {order} {limit}),
         enough AS MATERIALIZED (
             SELECT CASE WHEN (SELECT count(*) FROM near) = {shape.limit} THEN true
                 ELSE (SELECT count(*) FROM stretch) < {window} END AS so)"""
 
 
-def _searched(shape: _Shape) -> str:
+def _searched(shape: _Shape, text: Matching) -> str:
     """First a walk over the nearest texts, then, if they hold too few hits, the word index over all."""
     order, limit = _order("o", shape), f"LIMIT {shape.limit}"
     by_index = f"""SELECT {_found_columns(shape)} FROM q CROSS JOIN LATERAL (
-            SELECT o.* FROM {shape.kind.table} o WHERE o.tsv @@ q.{shape.kind.query} OFFSET 0) o
+            SELECT o.* FROM {shape.kind.table} o WHERE {text.by_index} OFFSET 0) o
         WHERE q.has_words AND NOT (SELECT so FROM enough) AND o.config = q.config AND {_bounded(shape)}
         AND {_counted(shape)}
         ORDER BY {order} {limit}"""
     by_reading = f"""SELECT {_found_columns(shape)} FROM q CROSS JOIN LATERAL (
             SELECT o.* FROM {shape.kind.table} o
-            WHERE o.config = q.config AND {shape.contains} AND {_bounded(shape)}
+            WHERE o.config = q.config AND {text.by_reading} AND {_bounded(shape)}
             ORDER BY {order} OFFSET 0) o
         WHERE NOT q.has_words AND NOT (SELECT so FROM enough) AND {_counted(shape)}
         ORDER BY {order} {limit}"""
@@ -374,8 +394,8 @@ def _searched(shape: _Shape) -> str:
         ORDER BY {order} {limit}"""
 
 
-def _searched_in_video(shape: _Shape) -> str:
+def _searched_in_video(shape: _Shape, text: Matching) -> str:
     return f"""SELECT {_found_columns(shape)}
         FROM (SELECT o.* FROM {shape.kind.table} o WHERE {_bounded(shape)} ORDER BY {_order("o", shape)} OFFSET 0) o
-        JOIN q ON {hits.matches(shape.kind, shape.contains or "")} WHERE {_counted(shape)}
+        JOIN q ON {text.either} WHERE {_counted(shape)}
         ORDER BY {_order("o", shape)} LIMIT {shape.limit}"""

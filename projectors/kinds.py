@@ -7,7 +7,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from domain.errors import InvalidParameter
-from projectors.text import snippet
+from domain.words import fold
+from projectors.query import Query
+from projectors.snippet import snippet
+from projectors.text import exact
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +23,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that a preview shows."""
     label: str | None = None
     """Column that `label` (of a face: its cluster) is compared with; there is a table of counts by it."""
+    has_spellings: bool = False
+    """Labels are asked for in any case; a table tells how each is written."""
     has_confidence: bool = False
     is_text: bool = False
     query: Literal["query", "loose"] = "query"
@@ -45,6 +50,7 @@ KINDS: dict[str, Kind] = {
             table="object_labels",
             preview=("label", "confidence"),
             label="label",
+            has_spellings=True,
             has_confidence=True,
         ),
         Kind(
@@ -61,6 +67,7 @@ KINDS: dict[str, Kind] = {
             table="places",
             preview=("label", "confidence"),
             label="label",
+            has_spellings=True,
             has_confidence=True,
         ),
         Kind(
@@ -80,6 +87,11 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
+
+
+def label_of(kind: Kind, label: str) -> str:
+    """A label that is asked for, as it is compared: folded, but for the id of a face cluster."""
+    return fold(exact("label", label)) if kind.has_spellings else exact("face_cluster_id", label)
 
 
 def kind_of(name: str, *, among: tuple[str, ...] = tuple(KINDS)) -> Kind:
@@ -114,11 +126,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     city: str | UnsetType | None = UNSET
 
 
-def preview_of(kind: Kind, row: dict[str, Any], query: str | None) -> Preview:
-    """The preview of a row that has `kind.preview`, and for texts `marked_words`."""
+def preview_of(kind: Kind, row: dict[str, Any], query: Query | None) -> Preview:
+    """The preview of a row that has `kind.preview`, and for texts the columns of `hits.MARKED`."""
     shown = {column: row[column] for column in kind.preview}
     if kind.is_text:
-        shown["snippet"] = snippet(row["text"], row["marked_words"], query)
+        shown["snippet"] = snippet(row["text"], query, row["marked_words"], row["marked_accents"])
     return Preview(**shown)
 
 

@@ -3,9 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import psycopg
 from sqlalchemy import Column, Double, Text
 
-from projectors.timeline import Escaped, Found, TimelineProjection, counts_table, timeline_table, videos_table
+from projectors.timeline import (
+    Escaped,
+    Found,
+    TimelineProjection,
+    counts_table,
+    spellings_table,
+    timeline_table,
+    videos_table,
+    write_spellings,
+)
 
 
 class _Payload(msgspec.Struct, gc=False):
@@ -31,7 +41,9 @@ class ObjectLabels(TimelineProjection[_Detection]):
         ),
         videos_table(name),
         counts_table(name),
+        spellings_table(name),
     )
+    version = 2
     decoder = msgspec.json.Decoder(list[_Detection])
     own_columns = ("label", "confidence")
     has_counts = True
@@ -47,3 +59,11 @@ class ObjectLabels(TimelineProjection[_Detection]):
     def labels(self, found: Sequence[_Detection]) -> Iterable[str]:
         """What was seen."""
         return (f.payload.label for f in found)
+
+    def note(self, tenant_id: str, found: Sequence[_Detection]) -> set[tuple[str, str]]:
+        """How labels are spelled."""
+        return {(tenant_id, label.replace("\0", "")) for label in {f.payload.label for f in found}}
+
+    def write_noted(self, connection: psycopg.Connection, noted: set[tuple[str, str]]) -> None:
+        """Add them to the tenant's."""
+        write_spellings(connection, self.name, noted)

@@ -3,9 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import psycopg
 from sqlalchemy import Column, Double, Text
 
-from projectors.timeline import Escaped, Found, TimelineProjection, counts_table, timeline_table, videos_table
+from projectors.timeline import (
+    Escaped,
+    Found,
+    TimelineProjection,
+    counts_table,
+    spellings_table,
+    timeline_table,
+    videos_table,
+    write_spellings,
+)
 
 
 class _Payload(msgspec.Struct, gc=False):
@@ -31,7 +41,9 @@ class Places(TimelineProjection[_Classification]):
         ),
         videos_table(name),
         counts_table(name),
+        spellings_table(name),
     )
+    version = 2
     decoder = msgspec.json.Decoder(list[_Classification])
     own_columns = ("label", "confidence")
     has_counts = True
@@ -47,3 +59,11 @@ class Places(TimelineProjection[_Classification]):
     def labels(self, found: Sequence[_Classification]) -> Iterable[str]:
         """The best labels."""
         return (f.payload.label for f in found)
+
+    def note(self, tenant_id: str, found: Sequence[_Classification]) -> set[tuple[str, str]]:
+        """How labels are spelled."""
+        return {(tenant_id, label.replace("\0", "")) for label in {f.payload.label for f in found}}
+
+    def write_noted(self, connection: psycopg.Connection, noted: set[tuple[str, str]]) -> None:
+        """Add them to the tenant's."""
+        write_spellings(connection, self.name, noted)

@@ -12,21 +12,39 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from application.ports import Recorded
 from domain.artifacts.envelope import ArtifactBatch
 from domain.run import RunCompleted
+from domain.words import fold
+from projectors.cut import words_of
 from projectors.metadata import metadata
 from projectors.projection import escape
-from projectors.text import CONFIGS, composed, config_of, words_of
+from projectors.query import ACCENTED_LEXEME
+from projectors.text import CONFIGS, config_of
 from projectors.timeline import Escaped, Found, TimelineProjection, timeline_table
 
+
 # By name in a CASE: a column of type regconfig would forbid pg_upgrade, and a cast from text is not immutable.
-_TSV = " ".join(
-    f"WHEN '{config}' THEN to_tsvector('pg_catalog.{config}'::regconfig, words)"
-    for config in CONFIGS
-    if config != "simple"
+def _tsvector(column: str) -> str:
+    configs = " ".join(
+        f"WHEN '{config}' THEN to_tsvector('pg_catalog.{config}'::regconfig, {column})"
+        for config in CONFIGS
+        if config != "simple"
+    )
+    return f"CASE config {configs} ELSE to_tsvector('pg_catalog.simple'::regconfig, {column}) END"
+
+
+# Each word without its accents, and those with accents once more under a weight of their own: a query word without
+# accents asks for either, one with accents for that weight. Those come first, since Postgres keeps 255 places a word.
+_TSV = (
+    f"CASE WHEN accented = '' THEN ''::tsvector ELSE setweight({_tsvector('accented')}, 'B') END"
+    f" || {_tsvector('words')}"
 )
 
 
 def text_table(name: str) -> Table:
-    """The table of a text read model. `words` is the text as words and blanks, see `projectors.text`."""
+    """The table of a text read model.
+
+    `words` and `accented` are what `cut.words_of` makes of the text; `folded` is `words.fold(text)`, NULL where that is
+    the text in lower case, as all of ASCII is.
+    """
     table = timeline_table(
         name,
         # What is counted by comes first: rows are wide, and counting reads only their beginning.
@@ -36,15 +54,9 @@ def text_table(name: str) -> Table:
         Column("words", Text, nullable=False),
         Column("language", Text),
         Column("speaker", Text),
-        Column(
-            "tsv",
-            TSVECTOR,
-            Computed(
-                f"CASE config {_TSV} ELSE to_tsvector('pg_catalog.simple'::regconfig, words) END",
-                persisted=True,
-            ),
-            nullable=False,
-        ),
+        Column("accented", Text, nullable=False),
+        Column("folded", Text),
+        Column("tsv", TSVECTOR, Computed(_TSV, persisted=True), nullable=False),
     )
     # No pending list: searches would read all of it.
     Index(f"{name}_tsv", table.c.tsv, postgresql_using="gin", postgresql_with={"fastupdate": "off"})
@@ -96,7 +108,8 @@ class TextProjection(TimelineProjection[Line]):
 
     topics = TimelineProjection.topics | {RunCompleted.TOPIC}
     decoder = msgspec.json.Decoder(list[Line])
-    own_columns = ("config", "confidence", "text", "words", "language", "speaker")
+    version = 2
+    own_columns = ("config", "confidence", "text", "words", "accented", "folded", "language", "speaker")
 
     def apply(self, connection: psycopg.Connection, records: Sequence[Recorded]) -> None:
         """A run is counted as it was when it completed: what came later, against the rules, begins a new piece."""
@@ -120,11 +133,14 @@ class TextProjection(TimelineProjection[Line]):
         rows = []
         for f in found:
             payload = f.payload
-            text = composed(payload.text)
+            folded = fold(payload.text)
+            words, accented = words_of(folded)
+            kept = "\\N" if folded.isascii() and folded == payload.text.lower() else escape(folded)
             confidence = "\\N" if payload.confidence is None else repr(payload.confidence)
             rows.append(
                 f"{f.start_ms}\t{f.end_ms}\t{f.artifact_id}\t{config_of(payload.language)}\t{confidence}\t"
-                f"{escape(text)}\t{words_of(text)}\t{known[payload.language]}\t{known[payload.speaker]}"
+                f"{escape(payload.text)}\t{words}\t{accented}\t{kept}\t"
+                f"{known[payload.language]}\t{known[payload.speaker]}"
             )
         return rows
 
@@ -142,14 +158,18 @@ class TextProjection(TimelineProjection[Line]):
     def sum_up(
         self, connection: psycopg.Connection, completed: Sequence[tuple[str, UUID, datetime | None, UUID]]
     ) -> None:
-        """Count the rows of each word."""
+        """Count the rows of each word, and those that have it with accents."""
         connection.execute(
             f"""INSERT INTO {self.name}_words (tenant_id, config, lexeme, run_id, n)
             SELECT t.tenant_id, t.config, w.lexeme, t.run_id, count(*)
             FROM unnest(%s::text[], %s::uuid[], %s::timestamptz[], %s::uuid[]) c (tenant_id, video_id, at, run_id)
                 JOIN {self.name} t ON t.tenant_id = c.tenant_id AND t.captured_at = coalesce(c.at, 'infinity')
                     AND t.video_id = c.video_id AND t.run_id = c.run_id
-                CROSS JOIN LATERAL unnest(t.tsv) w
+                CROSS JOIN LATERAL (
+                    SELECT lexeme FROM unnest(t.tsv)
+                    UNION ALL
+                    SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(t.tsv) WHERE t.accented <> '' AND 'B' = ANY(weights)
+                ) w
             GROUP BY t.tenant_id, t.config, w.lexeme, t.run_id""",
             [list(column) for column in zip(*completed, strict=True)],
         )

@@ -26,6 +26,7 @@ from domain.artifacts import LATEST, upcast
 from domain.artifacts.envelope import ArtifactBatch, unpack
 from domain.run import RunCompleted
 from domain.video import VideoDeleted, VideoProbed, VideoRegistered
+from domain.words import fold
 from projectors.metadata import metadata
 from projectors.projection import Projection, copy_lines, escape
 
@@ -90,6 +91,27 @@ def counts_table(name: str) -> Table:
             "tenant_id", "label", "captured_at", "video_id", "run_id", name=f"{name}_counts_pkey"
         ),
         Index(f"{name}_counts_video", "tenant_id", "video_id"),
+    )
+
+
+def spellings_table(name: str) -> Table:
+    """The labels of a tenant as they were written, by the form in which they are asked for."""
+    return Table(
+        f"{name}_spellings",
+        metadata,
+        Column("tenant_id", Text, nullable=False),
+        Column("folded", Text(collation="C"), nullable=False),
+        Column("label", Text(collation="C"), nullable=False),
+        PrimaryKeyConstraint("tenant_id", "folded", "label", name=f"{name}_spellings_pkey"),
+    )
+
+
+def write_spellings(connection: psycopg.Connection, name: str, labels: set[tuple[str, str]]) -> None:
+    """Add (tenant, label) to a table of spellings."""
+    spelled = sorted((tenant_id, fold(label), label) for tenant_id, label in labels)
+    connection.execute(
+        f"INSERT INTO {name}_spellings SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) ON CONFLICT DO NOTHING",
+        [list(column) for column in zip(*spelled, strict=True)],
     )
 
 

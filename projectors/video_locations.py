@@ -7,6 +7,7 @@ import msgspec
 import psycopg
 from sqlalchemy import Column, Double, Text
 
+from domain.words import bare, fold
 from projectors.projection import escape
 from projectors.timeline import Found, TimelineProjection, timeline_table, videos_table
 
@@ -46,19 +47,28 @@ class VideoLocations(TimelineProjection[_Metadata]):
             Column("country", Text),
             Column("state", Text),
             Column("city", Text),
+            Column("names_folded", Text, nullable=False),
+            Column("names_bare", Text, nullable=False),
         ),
         videos_table(name),
     )
     decoder = msgspec.json.Decoder(list[_Metadata])
-    own_columns = Location.__struct_fields__
+    version = 2
+    own_columns = (*Location.__struct_fields__, "names_folded", "names_bare")
 
     def lines(self, found: Sequence[_Metadata]) -> list[str]:
         """The rows."""
         return [
-            "\t".join(("0", "0", f.artifact_id, *map(_cell, msgspec.structs.astuple(f.payload))))
+            "\t".join(("0", "0", f.artifact_id, *map(_cell, (*msgspec.structs.astuple(f.payload), *_names(f.payload)))))
             for f in found
             if not f.payload.is_empty()
         ]
+
+
+def _names(place: Location) -> tuple[str, str]:
+    """Country, state and city, a line each, as they are compared: with accents and without."""
+    names = "\n".join(fold(name or "") for name in (place.country, place.state, place.city))
+    return names, bare(names)
 
 
 def _cell(value: float | str | None) -> str:

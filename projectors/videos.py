@@ -36,9 +36,11 @@ from domain.video import (
     VideoRelocated,
     VideoRestored,
 )
+from domain.words import bare, composed, fold
 from projectors.cursor import decode, encode
 from projectors.metadata import metadata
 from projectors.projection import Projection
+from projectors.query import query_of
 from projectors.rows import Row, Rows
 
 UNDATED = "infinity"
@@ -52,6 +54,7 @@ videos = Table(
     Column("source", Text, nullable=False),
     Column("filename", Text, nullable=False),
     Column("filename_folded", Text, nullable=False),
+    Column("filename_bare", Text, nullable=False),
     Column("collection", Text),
     Column("pipeline", ARRAY(Text)),
     Column("registered_at", DateTime(timezone=True), nullable=False),
@@ -66,13 +69,14 @@ videos = Table(
     Column("position", BigInteger, nullable=False),
     Index("videos_timeline", "tenant_id", "captured_at", "video_id"),
 )
-"""`captured_at` is 'infinity' when nobody knows; `filename_folded` is for search without case."""
+"""`captured_at` is 'infinity' when nobody knows; `filename_folded` and `filename_bare` are for search: `domain.words`."""
 
 
 class Videos(Projection):
     """Videos that are registered and not deleted."""
 
     name = "videos"
+    version = 2
     tables = (videos,)
     topics = frozenset(event.TOPIC for event in EVENTS)
 
@@ -98,12 +102,14 @@ class Videos(Projection):
 
 
 def _registered(event: VideoRegistered, position: int) -> Row:
+    filename = fold(event.filename)
     return {
         "tenant_id": event.tenant_id,
         "source": event.source,
         "filename": event.filename,
-        "filename_folded": event.filename.casefold(),
-        "collection": event.collection,
+        "filename_folded": filename,
+        "filename_bare": bare(filename),
+        "collection": None if event.collection is None else composed(event.collection),
         "pipeline": event.pipeline,
         "registered_at": event.recorded_at,
         "given_created_at": event.file_created_at,
@@ -228,15 +234,17 @@ async def list_videos(
     The range is half-open.
 
     Raises:
-        InvalidParameter: names `cursor`.
+        InvalidParameter: names `cursor` or `filename`.
     """
-    where, values = ["v.tenant_id = %(tenant_id)s"], {"tenant_id": tenant_id, "limit": limit + 1}
+    where = ["v.tenant_id = %(tenant_id)s"]
+    values: dict[str, object] = {"tenant_id": tenant_id, "limit": limit + 1}
     if filename is not None:
-        where.append("strpos(v.filename_folded, %(filename)s) > 0")
-        values["filename"] = filename.casefold()
+        name = query_of("filename", filename)
+        where.append(name.names("v.filename_bare", "v.filename_folded", "filename"))
+        values |= name.name_parameters("filename")
     if collection is not None:
         where.append("v.collection = %(collection)s")
-        values["collection"] = collection
+        values["collection"] = composed(collection)
     if captured_from is not None:
         where.append("v.captured_at >= %(captured_from)s")
         values["captured_from"] = captured_from

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 from domain.errors import InvalidParameter
 from domain.pipeline import PROFILE_NAMES
 from domain.task import STATUSES
+from domain.words import composed, fold
+from projectors.query import query_of
 
 MOST_CHARACTERS = 2_000
 MOST_DEPTH = 50
@@ -30,7 +32,7 @@ _COLUMNS = {
     "digest": "run.model->>'digest'",
     "language": "run.language",
     "collection": "v.collection",
-    "filename": "v.filename",
+    "filename": "v.filename_folded",
 }
 _PRESENT = {
     "producer": "present.producer",
@@ -146,9 +148,13 @@ class _Parser:
         if value.text == "present" and not value.is_quoted and field in _PRESENT and sign in _EQUALITY:
             is_same = "IS NOT DISTINCT FROM" if sign == "=" else "IS DISTINCT FROM"
             return f"run.run_id IS NOT NULL AND present.producer IS NOT NULL AND {column} {is_same} {_PRESENT[field]}"
+        if field == "filename" and sign == "~":
+            name, prefix = query_of("where", value.text), f"where_{len(self._values)}"
+            self._values |= name.name_parameters(prefix)
+            return name.names("v.filename_bare", "v.filename_folded", prefix)
         if sign == "~":
-            return f"strpos(lower({column}), {self._bind(value.text.lower())}) > 0"
-        return f"{column} {sign} {self._bind(value.text)}"
+            return f"strpos(lower({column}), {self._bind(composed(value.text).lower())}) > 0"
+        return f"{column} {sign} {self._bind(fold(value.text) if field == 'filename' else composed(value.text))}"
 
     def _captured(self, sign: str, token: _Token) -> str:
         first, after = self._date(token)

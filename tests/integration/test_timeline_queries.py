@@ -48,17 +48,17 @@ class Desk:
             found.append((n * 1000, payload if language else {"text": text}))
         self.store(kind, found)
 
-    def store(self, kind: str, found: list[tuple[int, dict[str, Any]]]) -> None:
+    def store(self, kind: str, found: list[tuple[int, dict[str, Any]]], video_id: UUID = VIDEO) -> None:
         """Store payloads with their starts as a completed run."""
         run_id = uuid4()
-        common = {"task_id": run_id, "video_id": VIDEO}
+        common = {"task_id": run_id, "video_id": video_id}
         started = RunStarted(
             **self._head(run_id), **common, task_type="import", producer="p", producer_version="1",
             profile="balanced", config={}, config_hash="", input_hash="", attempt=1, worker="w", device="cpu",
             created_at=START, artifact_types=(kind,),
         )  # fmt: skip
         head = BatchHead(
-            run_id=run_id, video_id=VIDEO, tenant_id="default", artifact_type=kind, schema_version=1, producer="p",
+            run_id=run_id, video_id=video_id, tenant_id="default", artifact_type=kind, schema_version=1, producer="p",
             producer_version="1", model_profile="balanced", config_hash="", input_hash="", created_at=START,
             actor="api", correlation_id=run_id,
         )  # fmt: skip
