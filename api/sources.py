@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from application.whereabouts import file_of
 from domain.errors import InvalidParameter, PathNotAllowed
 from infrastructure.media.source_cache import REMOTE, refusal
 
@@ -23,6 +24,7 @@ class Source(msgspec.Struct, frozen=True):
     filename: str
     size_bytes: int | None = None
     mtime_ms: int | None = None
+    inode: int | None = None
 
 
 def resolve(source: str, roots: Iterable[str | Path]) -> Source:
@@ -103,11 +105,13 @@ def _local(source: str, path: str, roots: Iterable[str | Path]) -> Source:
         raise InvalidParameter("source", "is a folder; POST /v1/discover takes folders")
     if not stat.S_ISREG(facts.st_mode):
         raise InvalidParameter("source", "is no regular file")
+    file = file_of(str(real), facts)
     return Source(
-        location=str(real),
+        location=file.path,
         filename=Path(path).name,
-        size_bytes=facts.st_size,
-        mtime_ms=facts.st_mtime_ns // 1_000_000,
+        size_bytes=file.size_bytes,
+        mtime_ms=file.mtime_ms,
+        inode=file.inode,
     )
 
 

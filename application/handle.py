@@ -5,10 +5,14 @@ from types import ModuleType
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from application.ports import EventLog, LogItem
 from domain import capability, content, face_cluster, queue, run, scan, selection, task, video
-from domain.errors import ConcurrencyConflict, IdTaken
+from domain.errors import ConcurrencyConflict, Conflict, IdTaken, NotFound
 from domain.event import Command, DomainEvent
+
+logger = structlog.get_logger()
 
 TRIES = 5
 """Conflicts come from two writers on one stream; five in a row mean something is wrong."""
@@ -89,6 +93,14 @@ def handle(log: EventLog, *commands: Command) -> int:
         ConcurrencyConflict: somebody was quicker on the same stream, `TRIES` times.
     """
     return store(log, lambda: decide(log, *commands))
+
+
+def wish(log: EventLog, *commands: Command) -> None:
+    """Carry out, unless it is so already or the thing is gone."""
+    try:
+        handle(log, *commands)
+    except (Conflict, NotFound) as refusal:
+        logger.debug("policy.refused", reason=str(refusal))
 
 
 def store(log: EventLog, items: Callable[[], Sequence[LogItem]]) -> int:

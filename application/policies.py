@@ -1,6 +1,6 @@
 """What follows from what: events become commands. Every reaction may run again; the second time changes nothing."""
 
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
@@ -8,14 +8,17 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from application.handle import decide, handle, present, store
-from application.ports import Clock, EventLog, LogItem, Recorded, TaskIndex
+from application.handle import decide, present, store, wish
+from application.lagging import since, tasks_of
+from application.ports import Clock, EventLog, LogItem, Recorded, TaskIndex, VideoIndex
+from application.same_content import SameContent
+from application.whereabouts import Whereabouts
 from domain import capability, content, run, selection, task, video
 from domain.artifacts import LATEST
 from domain.content import content_id_of
-from domain.errors import Conflict, MediaMissing, NotFound
-from domain.event import Command, DomainEvent, Meta
-from domain.pipeline import BY_NAME, config_hash, full_config
+from domain.errors import MediaMissing
+from domain.event import DomainEvent, Meta
+from domain.pipeline import BY_NAME, METADATA, config_hash, full_config
 from domain.plan import Plans
 from domain.task import Priority, task_id_of
 from domain.video import Video, VideoFingerprinted, VideoRegistered
@@ -23,7 +26,6 @@ from domain.video import Video, VideoFingerprinted, VideoRegistered
 logger = structlog.get_logger()
 
 FOLLOWER: Final = "policies"
-METADATA: Final = "metadata_extraction"
 USUAL: Final = Plans()
 SCANNER: Final = "system:scan"
 """Actor of videos that a scan found: their tasks wait behind those of people."""
@@ -34,6 +36,7 @@ TOPICS: Final = (
     video.VideoProbed.TOPIC,
     video.VideoPromoted.TOPIC,
     video.VideoRelocated.TOPIC,
+    video.VideoMissing.TOPIC,
     video.VideoRestored.TOPIC,
     video.VideoDeleted.TOPIC,
     content.ContentClaimed.TOPIC,
@@ -47,11 +50,18 @@ TOPICS: Final = (
 
 
 def react(
-    log: EventLog, recorded: Recorded, *, clock: Clock, tasks: TaskIndex, plans: Plans = USUAL
+    log: EventLog,
+    recorded: Recorded,
+    *,
+    clock: Clock,
+    tasks: TaskIndex,
+    videos: VideoIndex,
+    roots: Sequence[str] = (),
+    plans: Plans = USUAL,
 ) -> None:
     """Do what follows from one event. Decides on the present state, so an old event is answered as of today.
 
-    `plans`: what is done with new videos.
+    `roots`: the folders that media may lie in. `plans`: what is done with new videos.
 
     Raises:
         ServiceUnavailable, ConcurrencyConflict: do it again.
@@ -66,6 +76,7 @@ def react(
         correlation_id=event.correlation_id,
         causation_id=f"g{recorded.position}",
     )
+    same = SameContent(log, meta, Whereabouts(log, videos, roots), tasks)
     match event:
         case video.VideoRegistered():
             _ask(log, meta, plans, event.originator_id, [METADATA])
@@ -74,16 +85,18 @@ def react(
             _ask(log, meta, plans, event.originator_id, [METADATA])
         case video.VideoFingerprinted():
             _let_go(log, meta, event)
-            _claim(log, meta, event)
+            same.claim(event)
         case video.VideoProbed() | video.VideoPromoted():
             _ask(log, meta, plans, event.originator_id, [name for name in BY_NAME if name != METADATA])
         case video.VideoRestored() | video.VideoRelocated():
             _retry_missing(log, meta, event.originator_id)
+        case video.VideoMissing():
+            same.take_the_place_of_a_copy(event.originator_id)
         case video.VideoDeleted():
             _let_go(log, meta, event)
             _clear_away(log, tasks, meta, event.originator_id)
         case content.ContentClaimed():
-            _promote(log, meta, event)
+            same.promote(event)
         case task.TaskFailed() if event.code == MediaMissing.code:
             _mark_missing(log, meta, event.originator_id)
             _ask_dependants(log, meta, plans, event.originator_id)
@@ -96,14 +109,6 @@ def react(
             _free(log, tasks, recorded.position, event, meta)
         case _:
             pass
-
-
-def _wish(log: EventLog, *commands: Command) -> None:
-    """Carry out, unless it is so already or the thing is gone."""
-    try:
-        handle(log, *commands)
-    except (Conflict, NotFound) as refusal:
-        logger.debug("policy.refused", reason=str(refusal))
 
 
 # ---- the pipeline ------------------------------------------------------------------------------------------------
@@ -189,7 +194,7 @@ def _ask(log: EventLog, meta: Meta, plans: Plans, video_id: UUID, task_types: It
             continue
         step = plan.step(name)
         profile, config = full_config(name, step.profile, step.config)
-        _wish(
+        wish(
             log,
             task.RequestTask(
                 stream_id=present_task(log, video_id, name, state.content),
@@ -219,14 +224,14 @@ def _let_go(log: EventLog, meta: Meta, event: video.VideoEvent) -> None:
     for past in events:
         if isinstance(past, VideoFingerprinted) and (state.is_deleted or past.blake3 != state.blake3):
             stream = content_id_of(event.tenant_id, past.blake3)
-            _wish(log, content.ReleaseContent(stream_id=stream, meta=meta, video_id=event.originator_id))
+            wish(log, content.ReleaseContent(stream_id=stream, meta=meta, video_id=event.originator_id))
         is_older = (
             isinstance(past, VideoRegistered | video.VideoChanged) and past.originator_version < state.content
         )
         if is_older:
             for name in BY_NAME:
                 old = present_task(log, event.originator_id, name, past.originator_version)
-                _wish(log, task.CancelTask(stream_id=old, meta=meta, reason="the file has changed"))
+                wish(log, task.CancelTask(stream_id=old, meta=meta, reason="the file has changed"))
 
 
 def _clear_away(log: EventLog, tasks: TaskIndex, meta: Meta, video_id: UUID) -> None:
@@ -237,17 +242,11 @@ def _clear_away(log: EventLog, tasks: TaskIndex, meta: Meta, video_id: UUID) -> 
     state: Video | None = present(log, video, video_id)
     if state is None or not state.is_deleted:
         return
-    position, known = tasks.of_video(video_id)
-    asked = {
-        record.item.originator_id: None
-        for record in _since(log, position, task.TaskRequested.TOPIC)
-        if isinstance(record.item, task.TaskRequested) and record.item.video_id == video_id
-    }
-    for task_id in dict.fromkeys(known) | asked:
-        _wish(log, task.CancelTask(stream_id=task_id, meta=meta, reason=task.VIDEO_DELETED))
+    for task_id in tasks_of(log, tasks, video_id):
+        wish(log, task.CancelTask(stream_id=task_id, meta=meta, reason=task.VIDEO_DELETED))
     for artifact_type in LATEST:
         stream = selection.selection_id_of(meta.tenant_id, video_id, artifact_type)
-        _wish(
+        wish(
             log,
             selection.ClearSelection(
                 stream_id=stream, meta=meta, video_id=video_id, artifact_type=artifact_type
@@ -255,42 +254,20 @@ def _clear_away(log: EventLog, tasks: TaskIndex, meta: Meta, video_id: UUID) -> 
         )
 
 
-def _since(log: EventLog, position: int, topic: str) -> Iterator[Recorded]:
-    """Events of one topic after a position that a read model has reached: few, unless it lags."""
-    while records := log.read(position, kinds=[topic]):
-        yield from records
-        position = records[-1].position
-
-
-def _claim(log: EventLog, meta: Meta, event: VideoFingerprinted) -> None:
-    """Claim the content; when another video has it, say so."""
-    state: Video | None = present(log, video, event.originator_id)
-    if state is None or state.is_deleted or state.blake3 != event.blake3:
-        return
-    stream = content_id_of(event.tenant_id, event.blake3)
-    handle(log, content.ClaimContent(stream_id=stream, meta=meta, video_id=event.originator_id))
-    holder = present(log, content, stream).video_id
-    if holder is not None and holder != event.originator_id:
-        _wish(log, video.MarkDuplicate(stream_id=event.originator_id, meta=meta, duplicate_of=holder))
-
-
-def _promote(log: EventLog, meta: Meta, event: content.ContentClaimed) -> None:
-    """A duplicate that took over is analysed itself, if it still has this content."""
-    state: Video | None = present(log, video, event.video_id)
-    if state is None or state.blake3 is None:
-        return
-    stream = content_id_of(event.tenant_id, state.blake3)
-    if stream == event.originator_id and present(log, content, stream).video_id == event.video_id:
-        _wish(log, video.PromoteVideo(stream_id=event.video_id, meta=meta))
-
-
 # ---- files that go and come --------------------------------------------------------------------------------------
 
 
 def _mark_missing(log: EventLog, meta: Meta, task_id: UUID) -> None:
     state: task.Task | None = present(log, task, task_id)
-    if state is not None and state.status == "failed":
-        _wish(log, video.MarkMissing(stream_id=state.video_id, meta=meta))
+    if state is None or state.status != "failed":
+        return
+    asked = [event for event in log.load(task_id) if isinstance(event, task.TaskRequested | task.TaskRetried)]
+    moves = [event for event in log.load(state.video_id) if isinstance(event, video.VideoRelocated)]
+    if moves and moves[-1].recorded_at >= asked[-1].recorded_at:
+        # The worker was sent to the place before.
+        _retry_missing(log, meta, state.video_id)
+    else:
+        wish(log, video.MarkMissing(stream_id=state.video_id, meta=meta))
 
 
 def _retry_missing(log: EventLog, meta: Meta, video_id: UUID) -> None:
@@ -302,7 +279,7 @@ def _retry_missing(log: EventLog, meta: Meta, video_id: UUID) -> None:
         task_id = present_task(log, video_id, name, state.content)
         events = log.load(task_id)
         if events and isinstance(last := events[-1], task.TaskFailed) and last.code == MediaMissing.code:
-            _wish(log, task.RetryTask(stream_id=task_id, meta=meta, priority=_priority(log.load(video_id))))
+            wish(log, task.RetryTask(stream_id=task_id, meta=meta, priority=_priority(log.load(video_id))))
 
 
 # ---- tasks -------------------------------------------------------------------------------------------------------
@@ -312,7 +289,7 @@ def _end_run(log: EventLog, meta: Meta, task_id: UUID) -> None:
     """Close the run of a cancelled task: its worker may be gone and never say so."""
     state: task.Task | None = present(log, task, task_id)
     if state is not None and state.status == "cancelled" and state.run_id is not None:
-        _wish(
+        wish(
             log,
             run.FailRun(stream_id=state.run_id, meta=meta, code="CANCELLED", error="the task was cancelled"),
         )
@@ -325,7 +302,7 @@ def _free(
     position, known = tasks.unavailable(event.task_types)
     found = dict.fromkeys(known)
     later: set[tuple[UUID, int]] = set()
-    for record in _since(log, min(position, until), task.TaskUnavailable.TOPIC):
+    for record in since(log, min(position, until), [task.TaskUnavailable.TOPIC]):
         if not isinstance(record.item, task.TaskUnavailable):
             continue
         if record.position <= until:

@@ -76,6 +76,38 @@ class TaskIndex(Protocol):
         """Tasks of these types that no worker could do, all tenants. Raises ServiceUnavailable."""
 
 
+class KnownVideo(msgspec.Struct, frozen=True, kw_only=True):
+    """A video as the read model has it: enough to tell a file that has not changed."""
+
+    video_id: UUID
+    source: str
+    size_bytes: int | None
+    mtime_ms: int | None
+    blake3: str | None
+    is_missing: bool = False
+    is_deleted: bool = False
+    """Somebody removed it from the library; scans leave its file alone."""
+
+
+class VideoIndex(Protocol):
+    """Which videos there are, from a read model, which may lag. All methods raise ServiceUnavailable."""
+
+    def position(self) -> int:
+        """How far the read model has come."""
+
+    def at(self, tenant_id: str, sources: Sequence[str]) -> Sequence[KnownVideo]:
+        """Videos with these sources, deleted ones included."""
+
+    def of_sizes(self, tenant_id: str, sizes: Sequence[int]) -> Sequence[KnownVideo]:
+        """Videos whose file has, or had, one of these sizes, deleted ones included."""
+
+    def under(self, tenant_id: str, folder: str) -> Iterator[KnownVideo]:
+        """Videos below a folder that are neither missing nor deleted."""
+
+    def scan_roots(self, tenant_id: str) -> Sequence[str]:
+        """Folders that the tenant asked to have looked through, the newest request first."""
+
+
 class Clock(Protocol):
     """Where the time comes from."""
 

@@ -12,6 +12,8 @@ Family = Literal["light", "asr", "ocr", "torch"]
 FAMILIES: tuple[Family, ...] = ("light", "asr", "ocr", "torch")
 """One process each: Paddle dies after CTranslate2 in one process, torch doubles the cost of OCR (ADR-0008)."""
 DEFAULT_PROFILE = "balanced"
+METADATA = "metadata_extraction"
+"""Reads the content; everything else stands on it."""
 PROFILE_NAMES = ("fast", "balanced", "high_quality")
 MOST_CONFIG_BYTES = 2_000
 """A command to a worker stays under 4 KB."""
@@ -24,7 +26,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     family: Family
     produces: tuple[str, ...]
     """Artifact types."""
-    after: tuple[str, ...] = ("metadata_extraction",)
+    after: tuple[str, ...] = (METADATA,)
     """Task types that, where the video's pipeline has them, must have ended before this one is asked for."""
     profiles: Mapping[str, Mapping[str, Any]]
     """Parameters by profile name. A request's own config is laid over them."""
@@ -32,7 +34,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
 
 TASK_TYPES: tuple[TaskType, ...] = (
     TaskType(
-        name="metadata_extraction",
+        name=METADATA,
         family="light",
         produces=("video.metadata",),
         after=(),

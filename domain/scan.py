@@ -16,6 +16,13 @@ class ScanProblem(msgspec.Struct, frozen=True):
     error: str
 
 
+class PassedOver(msgspec.Struct, frozen=True):
+    """Something that looks like a video, or a folder that may hold some, and was not taken in on purpose."""
+
+    path: str
+    reason: str
+
+
 class ScanEvent(DomainEvent, frozen=True, kw_only=True):
     """Base of the stream's events."""
 
@@ -39,6 +46,13 @@ class ScanCompleted(ScanEvent, frozen=True, kw_only=True):
     problems: tuple[ScanProblem, ...]
     """At most 100; `problem_count` has them all."""
     problem_count: int
+    relocated: int = 0
+    """Videos whose file was found elsewhere than before."""
+    missing: int = 0
+    """Videos whose file is no longer there."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """At most 100; `passed_over_count` has them all."""
+    passed_over_count: int = 0
 
 
 class ScanStopped(ScanEvent, frozen=True, kw_only=True):
@@ -66,6 +80,10 @@ class CompleteScan(Command, frozen=True, kw_only=True):
     changed: int
     problems: tuple[ScanProblem, ...]
     problem_count: int
+    relocated: int = 0
+    missing: int = 0
+    passed_over: tuple[PassedOver, ...] = ()
+    passed_over_count: int = 0
 
 
 class StopScan(Command, frozen=True, kw_only=True):
@@ -133,6 +151,10 @@ def decide(state: Scan | None, command: ScanCommand) -> Sequence[ScanEvent]:
                     changed=command.changed,
                     problems=command.problems,
                     problem_count=command.problem_count,
+                    relocated=command.relocated,
+                    missing=command.missing,
+                    passed_over=command.passed_over,
+                    passed_over_count=command.passed_over_count,
                 )
             ]
         case StopScan():

@@ -12,8 +12,13 @@ from domain.event import Command, DomainEvent, head
 
 
 def video_id_of(tenant_id: str, source: str) -> UUID:
-    """The id of a video found by a scan: the same file found twice is the same video."""
+    """The id of the first video at a place: the same file made known twice is the same video."""
     return uuid5(NAMESPACE_URL, f"eioku:{tenant_id}:{source}")
+
+
+def later_id_of(tenant_id: str, source: str, *file: int | None) -> UUID:
+    """The id of a video at a place whose first video moved away; `file` tells its files apart: size, time, a number."""
+    return uuid5(NAMESPACE_URL, f"eioku:{tenant_id}:{source}\0{file}")
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +63,8 @@ class VideoRegistered(VideoEvent, frozen=True, kw_only=True):
     """Task types to run; None = the default pipeline, empty = none."""
     size_bytes: int | None = None
     mtime_ms: int | None = None
+    inode: int | None = None
+    """The file's number on its file system, which a renamed file keeps."""
 
 
 class VideoChanged(VideoEvent, frozen=True, kw_only=True):
@@ -66,6 +73,7 @@ class VideoChanged(VideoEvent, frozen=True, kw_only=True):
     TOPIC = "video.changed"
     size_bytes: int
     mtime_ms: int
+    inode: int | None = None
 
 
 class VideoFingerprinted(VideoEvent, frozen=True, kw_only=True):
@@ -102,6 +110,9 @@ class VideoRelocated(VideoEvent, frozen=True, kw_only=True):
 
     TOPIC = "video.relocated"
     source: str
+    size_bytes: int | None = None
+    mtime_ms: int | None = None
+    inode: int | None = None
 
 
 class VideoMissing(VideoEvent, frozen=True, kw_only=True):
@@ -120,6 +131,8 @@ class VideoDeleted(VideoEvent, frozen=True, kw_only=True):
     """Somebody removed the video from the library; the file itself is never touched."""
 
     TOPIC = "video.deleted"
+    merged_into: UUID | None = None
+    """Nobody removed it: its file was found to be that of this video."""
 
 
 EVENTS: tuple[type[VideoEvent], ...] = (
@@ -149,6 +162,7 @@ class RegisterVideo(Command, frozen=True, kw_only=True):
     pipeline: tuple[str, ...] | None = None
     size_bytes: int | None = None
     mtime_ms: int | None = None
+    inode: int | None = None
 
 
 class NoticeFile(Command, frozen=True, kw_only=True):
@@ -156,6 +170,7 @@ class NoticeFile(Command, frozen=True, kw_only=True):
 
     size_bytes: int
     mtime_ms: int
+    inode: int | None = None
 
 
 class RecordFingerprint(Command, frozen=True, kw_only=True):
@@ -182,9 +197,12 @@ class PromoteVideo(Command, frozen=True, kw_only=True):
 
 
 class RelocateVideo(Command, frozen=True, kw_only=True):
-    """The content moved."""
+    """The content moved. That of a deleted video too: it stays deleted where it lies now."""
 
     source: str
+    size_bytes: int | None = None
+    mtime_ms: int | None = None
+    inode: int | None = None
 
 
 class MarkMissing(Command, frozen=True, kw_only=True):
@@ -193,6 +211,8 @@ class MarkMissing(Command, frozen=True, kw_only=True):
 
 class DeleteVideo(Command, frozen=True, kw_only=True):
     """Remove the video from the library."""
+
+    merged_into: UUID | None = None
 
 
 VideoCommand = (
@@ -223,6 +243,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: tuple[str, ...] | None
     size_bytes: int | None
     mtime_ms: int | None
+    inode: int | None = None
     content: int
     """Version of the event that brought the present content; a changed file is analysed anew under its own number."""
     blake3: str | None = None
@@ -230,6 +251,16 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_of: UUID | None = None
     is_missing: bool = False
     is_deleted: bool = False
+    merged_into: UUID | None = None
+
+
+def filename_after_move(filename: str, source: str, moved_to: str) -> str:
+    """What a video is called after its file moved: its file's name, unless it was given one of its own."""
+    return _name(moved_to) if filename == _name(source) else filename
+
+
+def _name(source: str) -> str:
+    return source.rpartition("/")[2]
 
 
 def evolve(state: Video | None, event: VideoEvent) -> Video:
@@ -245,6 +276,7 @@ def evolve(state: Video | None, event: VideoEvent) -> Video:
             pipeline=event.pipeline,
             size_bytes=event.size_bytes,
             mtime_ms=event.mtime_ms,
+            inode=event.inode,
             content=event.originator_version,
         )
     if state is None:
@@ -257,6 +289,7 @@ def evolve(state: Video | None, event: VideoEvent) -> Video:
                 state,
                 size_bytes=event.size_bytes,
                 mtime_ms=event.mtime_ms,
+                inode=event.inode,
                 content=event.originator_version,
                 blake3=None,
                 facts=None,
@@ -272,13 +305,21 @@ def evolve(state: Video | None, event: VideoEvent) -> Video:
         case VideoPromoted():
             return change(state, duplicate_of=None)
         case VideoRelocated():
-            return change(state, source=event.source, is_missing=False)
+            return change(
+                state,
+                source=event.source,
+                filename=filename_after_move(state.filename, state.source, event.source),
+                size_bytes=event.size_bytes if event.size_bytes is not None else state.size_bytes,
+                mtime_ms=event.mtime_ms if event.mtime_ms is not None else state.mtime_ms,
+                inode=event.inode,
+                is_missing=False,
+            )
         case VideoMissing():
             return change(state, is_missing=True)
         case VideoRestored():
             return change(state, is_missing=False)
         case VideoDeleted():
-            return change(state, is_deleted=True)
+            return change(state, is_deleted=True, merged_into=event.merged_into)
         case _:
             raise TypeError(event)
 
@@ -290,14 +331,19 @@ def decide(state: Video | None, command: VideoCommand) -> Sequence[VideoEvent]:
     if state is None or state.is_deleted or state.tenant_id != command.meta.tenant_id:
         if isinstance(command, DeleteVideo) or state is None or state.tenant_id != command.meta.tenant_id:
             raise VideoNotFound(command.stream_id)
-        return []
+        if not isinstance(command, RelocateVideo):
+            return []
     base = head(command, state.version + 1)
     match command:
         case NoticeFile():
             known = (state.size_bytes, state.mtime_ms)
             if known == (command.size_bytes, command.mtime_ms):
                 return [VideoRestored(**base)] if state.is_missing else []
-            return [VideoChanged(**base, size_bytes=command.size_bytes, mtime_ms=command.mtime_ms)]
+            return [
+                VideoChanged(
+                    **base, size_bytes=command.size_bytes, mtime_ms=command.mtime_ms, inode=command.inode
+                )
+            ]
         case RecordFingerprint():
             if state.blake3 == command.blake3:
                 return []
@@ -311,11 +357,21 @@ def decide(state: Video | None, command: VideoCommand) -> Sequence[VideoEvent]:
         case PromoteVideo():
             return [] if state.duplicate_of is None else [VideoPromoted(**base)]
         case RelocateVideo():
-            return [] if state.source == command.source else [VideoRelocated(**base, source=command.source)]
+            if state.source == command.source:
+                return []
+            return [
+                VideoRelocated(
+                    **base,
+                    source=command.source,
+                    size_bytes=command.size_bytes,
+                    mtime_ms=command.mtime_ms,
+                    inode=command.inode,
+                )
+            ]
         case MarkMissing():
             return [] if state.is_missing else [VideoMissing(**base)]
         case DeleteVideo():
-            return [VideoDeleted(**base)]
+            return [VideoDeleted(**base, merged_into=command.merged_into)]
         case _:
             assert_never(command)
 
@@ -333,6 +389,7 @@ def _register(state: Video | None, command: RegisterVideo) -> Sequence[VideoEven
                 pipeline=command.pipeline,
                 size_bytes=command.size_bytes,
                 mtime_ms=command.mtime_ms,
+                inode=command.inode,
             )
         ]
     if state.tenant_id == command.meta.tenant_id and state.source == command.source:

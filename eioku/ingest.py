@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from application.scan import ENDINGS, video_files
+from application.folders import ENDINGS, video_files
 from domain.errors import EiokuError
 from domain.scan import ScanProblem
-from domain.video import video_id_of
 from eioku.client import ApiRefused, Client
 from eioku.console import Console, show_json, show_table, speed_of
 from eioku.settings import Settings
@@ -81,14 +80,14 @@ def register(
 ) -> list[File]:
     """Make them known, one after the other; a refused one is noted and does not stop the rest.
 
-    The id follows from the path, as when a folder is scanned: the same file again is the same video.
+    The same file again is the same video.
     """
     files = []
     for path, wrong in paths:
         file = File(path=path, filename=Path(path).name, error=wrong)
         if wrong is None:
             try:
-                answer = client.put(f"/v1/videos/{video_id_of(client.tenant, path)}", {"source": path, **about})
+                answer = client.post("/v1/videos", {"source": path, **about})
                 file.video_id, file.filename = answer["video_id"], answer["filename"]
             except ApiRefused as refused:
                 file.error = str(refused)

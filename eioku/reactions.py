@@ -26,6 +26,8 @@ from eioku.bootstrap import database_url, now, pictures
 from eioku.pipeline_file import load_plans
 from eioku.settings import Settings
 from infrastructure.event_store.log import CHANNEL, PostgresEventLog
+from infrastructure.media.fingerprint import fingerprint
+from infrastructure.media.opening import ROOTS
 from infrastructure.nats.advisories import move_advisories
 from infrastructure.nats.cancel import call_off
 from infrastructure.nats.commands import pending_runs, pending_tasks
@@ -36,6 +38,7 @@ from infrastructure.nats.streams import declare
 from infrastructure.postgres.connections import connect, connect_async
 from infrastructure.postgres.listen import Listener
 from projectors.task_index import PostgresTaskIndex
+from projectors.video_index import PostgresVideoIndex
 
 log = structlog.get_logger()
 
@@ -63,11 +66,20 @@ async def run(settings: Settings, event_log: PostgresEventLog, bus: Bus, stop: a
             call_off=functools.partial(call_off, bus),
         )
         reconciler = Reconciler(event_log, broker, open_tasks=functools.partial(_open_tasks, url), clock=now)
+        # Scans read files: only what lies beneath these folders.
+        videos, roots = PostgresVideoIndex(url), (*settings.media_roots, str(settings.data / "uploads"))
+        ROOTS.folders = roots
         follower = Follower(
             policies.FOLLOWER,
             event_log,
             functools.partial(
-                policies.react, event_log, clock=now, tasks=PostgresTaskIndex(url), plans=load_plans(settings)
+                policies.react,
+                event_log,
+                clock=now,
+                tasks=PostgresTaskIndex(url),
+                videos=videos,
+                roots=roots,
+                plans=load_plans(settings),
             ),
             kinds=policies.TOPICS,
             park=functools.partial(_park, url, policies.FOLLOWER),
@@ -86,7 +98,14 @@ async def run(settings: Settings, event_log: PostgresEventLog, bus: Bus, stop: a
             kinds=sweep.KINDS,
             park=functools.partial(_park, url, sweep.FOLLOWER),
         )
-        scanner = Scanner(event_log, clock=now, is_allowed=functools.partial(_is_allowed, settings.media_roots))
+        scanner = Scanner(
+            event_log,
+            clock=now,
+            videos=videos,
+            roots=roots,
+            fingerprint=_fingerprint,
+            is_allowed=functools.partial(_is_allowed, settings.media_roots),
+        )
         work = [
             asyncio.ensure_future(one)
             for one in (
@@ -189,6 +208,10 @@ def _park(url: str, follower: str, recorded: Recorded, error: Exception) -> None
             " VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
             (follower, recorded.position, stream_id, version, topic, repr(error)[:2000].replace("\0", "")),
         )
+
+
+def _fingerprint(path: Path, on_bytes: Callable[[int, int], None]) -> tuple[str, int]:
+    return fingerprint(path, on_bytes=on_bytes)
 
 
 def _is_allowed(roots: Collection[str], path: str) -> bool:

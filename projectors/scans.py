@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from application.ports import Recorded
 from domain.errors import ScanNotFound
-from domain.scan import EVENTS, ScanCompleted, ScanEvent, ScanProblem, ScanRequested, ScanStopped
+from domain.scan import EVENTS, PassedOver, ScanCompleted, ScanEvent, ScanProblem, ScanRequested, ScanStopped
 from projectors.metadata import metadata
 from projectors.projection import Projection
 from projectors.rows import Row, Rows
@@ -33,8 +33,12 @@ scans = Table(
     Column("found", Integer, nullable=False),
     Column("registered", Integer, nullable=False),
     Column("changed", Integer, nullable=False),
+    Column("relocated", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
     Column("problem_count", Integer, nullable=False),
     Column("problems", JSONB, nullable=False),
+    Column("passed_over_count", Integer, nullable=False),
+    Column("passed_over", JSONB, nullable=False),
     Column("position", BigInteger, nullable=False),
     Index("scans_requested", "tenant_id", "requested_at", "position"),
 )
@@ -73,8 +77,12 @@ def _requested(event: ScanRequested, position: int) -> Row:
         "found": 0,
         "registered": 0,
         "changed": 0,
+        "relocated": 0,
+        "missing": 0,
         "problem_count": 0,
         "problems": [],
+        "passed_over_count": 0,
+        "passed_over": [],
         "position": position,
     }
 
@@ -93,8 +101,12 @@ def _change(row: Row, event: ScanEvent) -> None:
                 "found": event.found,
                 "registered": row["registered"] + event.registered,
                 "changed": row["changed"] + event.changed,
+                "relocated": row["relocated"] + event.relocated,
+                "missing": row["missing"] + event.missing,
                 "problem_count": event.problem_count,
                 "problems": event.problems,
+                "passed_over_count": event.passed_over_count,
+                "passed_over": event.passed_over,
             }
         case ScanStopped():
             row |= {"status": "stopped", "watch": False, "stopped_at": event.recorded_at}
@@ -124,9 +136,18 @@ class ScanView(msgspec.Struct, frozen=True, kw_only=True):
     """In all looks."""
     changed: int
     """In all looks."""
+    relocated: int
+    """Videos whose file was found at another place, in all looks."""
+    missing: int
+    """Videos whose file was no longer there, in all looks."""
     problem_count: int
     """In the newest look."""
     problems: list[ScanProblem]
+    """The first 100 of them."""
+    passed_over_count: int
+    """What looks like a video and was not taken in on purpose, in the newest look."""
+    passed_over: list[PassedOver]
+    """The first 100 of them."""
     position: int
 
 
@@ -163,4 +184,5 @@ async def list_scans(
 def _view(row: tuple[Any, ...]) -> ScanView:
     scan = dict(zip(_FIELDS, row, strict=True))
     scan["problems"] = [ScanProblem(**problem) for problem in scan["problems"]]
+    scan["passed_over"] = [PassedOver(**one) for one in scan["passed_over"]]
     return ScanView(**scan)

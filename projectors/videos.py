@@ -35,8 +35,10 @@ from domain.video import (
     VideoRegistered,
     VideoRelocated,
     VideoRestored,
+    filename_after_move,
 )
 from domain.words import bare, composed, fold
+from projectors.checkpoint import follower_of
 from projectors.cursor import decode, encode
 from projectors.metadata import metadata
 from projectors.projection import Projection
@@ -68,47 +70,72 @@ videos = Table(
     Column("is_missing", Boolean, nullable=False),
     Column("position", BigInteger, nullable=False),
     Index("videos_timeline", "tenant_id", "captured_at", "video_id"),
+    # Paths can be longer than what a B-tree takes.
+    Index("videos_source", "source", postgresql_using="hash"),
+    Index("videos_size", "tenant_id", "size_bytes"),
 )
 """`captured_at` is 'infinity' when nobody knows; `filename_folded` and `filename_bare` are for search: `domain.words`."""
 
 
+videos_deleted = Table(
+    "videos_deleted",
+    metadata,
+    Column("video_id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("size_bytes", BigInteger),
+    Column("mtime_ms", BigInteger),
+    Column("blake3", Text),
+    Index("videos_deleted_source", "source", postgresql_using="hash"),
+    Index("videos_deleted_size", "tenant_id", "size_bytes"),
+)
+"""Videos that somebody removed, so that a scan leaves their files alone wherever they lie."""
+
+
 class Videos(Projection):
-    """Videos that are registered and not deleted."""
+    """Videos that are registered and not deleted; of those that somebody removed, where their files lie."""
 
     name = "videos"
     version = 2
-    tables = (videos,)
+    tables = (videos, videos_deleted)
     topics = frozenset(event.TOPIC for event in EVENTS)
 
     def apply(self, connection: psycopg.Connection, records: Sequence[Recorded]) -> None:
-        """One row a video; a deleted one has none."""
-        rows = Rows(
-            connection, videos, (r.item.originator_id for r in records if isinstance(r.item, VideoEvent))
-        )
+        """One row a video, in one of the tables."""
+        ids = [r.item.originator_id for r in records if isinstance(r.item, VideoEvent)]
+        rows, removed = Rows(connection, videos, ids), Rows(connection, videos_deleted, ids)
         gone: set[UUID] = set()
         for record in records:
             match record.item:
                 case VideoRegistered() as event:
+                    removed.forget_video(event.originator_id)
                     rows.put(event.originator_id, _registered(event, record.position))
-                case VideoDeleted(originator_id=video_id):
+                case VideoDeleted(originator_id=video_id, merged_into=other):
+                    if other is None and (row := rows.get(video_id)) is not None:
+                        removed.put(video_id, {name: row.get(name) for name in videos_deleted.columns.keys()})  # noqa: SIM118
                     gone.add(video_id)
                     rows.forget_video(video_id)
                 case VideoEvent() as event if (row := rows.get(event.originator_id)) is not None:
                     _change(row, event)
                     row["position"] = record.position
+                case VideoRelocated() as event if (row := removed.get(event.originator_id)) is not None:
+                    row |= _moved(event)
         if gone:
             connection.execute("DELETE FROM videos WHERE video_id = ANY(%s)", (list(gone),))
         rows.save()
+        removed.save()
+
+
+def _moved(event: VideoRelocated) -> Row:
+    facts = {"size_bytes": event.size_bytes, "mtime_ms": event.mtime_ms}
+    return {"source": event.source, **{name: value for name, value in facts.items() if value is not None}}
 
 
 def _registered(event: VideoRegistered, position: int) -> Row:
-    filename = fold(event.filename)
     return {
         "tenant_id": event.tenant_id,
         "source": event.source,
-        "filename": event.filename,
-        "filename_folded": filename,
-        "filename_bare": bare(filename),
+        **_name(event.filename),
         "collection": None if event.collection is None else composed(event.collection),
         "pipeline": event.pipeline,
         "registered_at": event.recorded_at,
@@ -119,6 +146,11 @@ def _registered(event: VideoRegistered, position: int) -> Row:
         "is_missing": False,
         "position": position,
     }
+
+
+def _name(filename: str) -> Row:
+    folded = fold(filename)
+    return {"filename": filename, "filename_folded": folded, "filename_bare": bare(folded)}
 
 
 def _change(row: Row, event: VideoEvent) -> None:
@@ -142,7 +174,8 @@ def _change(row: Row, event: VideoEvent) -> None:
         case VideoPromoted():
             row["duplicate_of"] = None
         case VideoRelocated():
-            row |= {"source": event.source, "is_missing": False}
+            name = filename_after_move(row["filename"], row["source"], event.source)
+            row |= {"is_missing": False, **_name(name), **_moved(event)}
         case VideoMissing():
             row["is_missing"] = True
         case VideoRestored():
@@ -296,6 +329,21 @@ async def require_video(connection: psycopg.AsyncConnection, *, tenant_id: str, 
     )
     if await rows.fetchone() is None:
         raise VideoNotFound(video_id)
+
+
+async def videos_at(
+    connection: psycopg.AsyncConnection, *, tenant_id: str, source: str
+) -> tuple[int, list[UUID]]:
+    """Videos with this source, removed ones too, and the position up to which that is known."""
+    rows = await connection.execute(
+        "SELECT coalesce((SELECT notification_id FROM es.tracking WHERE application_name = %(follower)s), 0), array("
+        " SELECT video_id FROM videos WHERE tenant_id = %(tenant_id)s AND source = %(source)s UNION ALL"
+        " SELECT video_id FROM videos_deleted WHERE tenant_id = %(tenant_id)s AND source = %(source)s)",
+        {"follower": follower_of(Videos.name), "tenant_id": tenant_id, "source": source},
+    )
+    row = await rows.fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def _view(row: tuple[Any, ...]) -> VideoView:

@@ -18,8 +18,10 @@ from api.problems import UnsupportedMediaType
 from api.receiving import BODY, UPLOAD
 from api.request import Call
 from api.routes.common import Cursor, Date, Name, filled, utc
-from api.sources import resolve
+from api.sources import Source, resolve
 from api.uploads import Upload, alone, receive, remove
+from application.lagging import news_at
+from application.residents import register
 from domain.errors import EiokuError, InvalidParameter, NoMatch
 from domain.ids import chosen
 from domain.pipeline import task_type
@@ -80,7 +82,7 @@ class Videos(Controller):
 
     @post(status_code=202, opt={BODY: UPLOAD})
     async def register(self, request: Call) -> Response[Accepted]:
-        """Make a video known, by its source or as an upload."""
+        """Make a video known, by its source or as an upload. A source that is known already is the same video."""
         return await _take_in(request, None)
 
     @put("/{video_id:str}", status_code=202, opt={BODY: UPLOAD})
@@ -145,11 +147,9 @@ class Videos(Controller):
 
 async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
     """`wanted` is an id of the client's choice."""
-    video_id = request.new_id("video") if wanted is None else wanted
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        if wanted is not None:
-            chosen("video_id", wanted)
+        video_id = request.new_id("video") if wanted is None else chosen("video_id", wanted)
         return await _upload(request, video_id)
     if kind not in ("", "application/json"):
         raise UnsupportedMediaType(f"send application/json or multipart/form-data, not {kind}")
@@ -162,40 +162,44 @@ async def _take_in(request: Call, wanted: UUID | None) -> Response[Any]:
     given = _FormFields(
         body.filename or source.filename, body.file_created_at, body.collection, body.pipeline
     )
-    return await _register(request, video_id, source.location, given, source.size_bytes, source.mtime_ms)
+    return await _register(request, wanted, source, given)
 
 
 async def _register(
-    request: Call,
-    video_id: UUID,
-    location: str,
-    given: _FormFields,
-    size_bytes: int | None,
-    mtime_ms: int | None,
+    request: Call, video_id: UUID | None, source: Source, given: _FormFields
 ) -> Response[Accepted]:
     for name in given.pipeline or ():
         try:
             task_type(name)
         except InvalidParameter as error:
             raise InvalidParameter("pipeline", error.reason) from error
-    filename = given.filename or Path(location).name
-    await request.carry_out(
-        RegisterVideo(
-            stream_id=video_id,
-            meta=request.meta(),
-            source=location,
-            filename=filename,
-            file_created_at=utc("file_created_at", given.file_created_at),
-            collection=given.collection,
-            pipeline=given.pipeline,
-            size_bytes=size_bytes,
-            mtime_ms=mtime_ms,
-        )
+    usual = video_id_of(request.tenant, source.location)
+    wish = RegisterVideo(
+        stream_id=video_id or usual,
+        meta=request.meta(),
+        source=source.location,
+        filename=given.filename or Path(source.location).name,
+        file_created_at=utc("file_created_at", given.file_created_at),
+        collection=given.collection,
+        pipeline=given.pipeline,
+        size_bytes=source.size_bytes,
+        mtime_ms=source.mtime_ms,
+        inode=source.inode,
     )
+    async with request.reading() as connection:
+        known_to, hints = await read.videos_at(connection, tenant_id=request.tenant, source=source.location)
+
+    def registered() -> tuple[UUID, str, int]:
+        log = request.services.log
+        later = [one for _, one in news_at(log, known_to, (source.location,))]
+        return register(log, wish, [*hints, *later], is_id_chosen=wish.stream_id != usual)
+
+    found, filename, position = await asyncio.to_thread(registered)
+    request.wrote(position)
     return Response(
-        Accepted(video_id=video_id, source=location, filename=filename),
+        Accepted(video_id=found, source=source.location, filename=filename),
         status_code=202,
-        headers={"Location": f"/v1/videos/{video_id}"},
+        headers={"Location": f"/v1/videos/{found}"},
     )
 
 
@@ -247,11 +251,8 @@ async def _keep(request: Call, video_id: UUID, upload: Upload, given: _FormField
     async with alone(folder):
         place, is_new = await asyncio.to_thread(upload.keep, folder)
         try:
-            facts = await asyncio.to_thread(place.stat)
-            real = await asyncio.to_thread(place.resolve)
-            return await _register(
-                request, video_id, str(real), given, facts.st_size, facts.st_mtime_ns // 1_000_000
-            )
+            source = await asyncio.to_thread(resolve, str(place), (folder,))
+            return await _register(request, video_id, source, given)
         except EiokuError as error:
             # What may be tried again may also have been stored.
             if is_new and not error.retryable:

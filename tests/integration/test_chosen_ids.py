@@ -34,6 +34,7 @@ from domain.video import VideoRegistered, video_id_of
 from eioku.reactions import _park
 from infrastructure.event_store.log import PostgresEventLog
 from projectors.task_index import PostgresTaskIndex
+from projectors.video_index import PostgresVideoIndex
 from tests.support.api_server import running_api
 from tests.support.tiny_avi import tiny_avi
 
@@ -72,7 +73,13 @@ def place(api_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         follower = Follower(
             policies.FOLLOWER,
             log,
-            functools.partial(policies.react, log, clock=now, tasks=PostgresTaskIndex(api_database)),
+            functools.partial(
+                policies.react,
+                log,
+                clock=now,
+                tasks=PostgresTaskIndex(api_database),
+                videos=PostgresVideoIndex(api_database),
+            ),
             kinds=policies.TOPICS,
             park=functools.partial(_park, api_database, policies.FOLLOWER),
         )

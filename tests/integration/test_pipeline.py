@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from application.handle import present
-from application.scan import look_through
 from domain import content, task, video
 from domain.content import content_id_of
+from tests.support.looking import look
 from tests.support.pipeline import QUICK, Pipeline, meta, pipeline, until
 from workers import PRODUCERS
 
@@ -106,14 +106,14 @@ def test_a_file_that_changes_is_analysed_anew(way, tmp_path):
     async def story():
         async with way() as p:
             path = film(tmp_path / "a.mp4")
-            look = {"root": str(tmp_path), "meta": meta(), "recursive": False}
-            await asyncio.to_thread(look_through, p.log, **look)
+            again = {"root": tmp_path, "meta": meta(), "recursive": False}
+            await asyncio.to_thread(look, p.log, **again)
             (video_id,) = {r.item.originator_id for r in p.log.read(0, kinds=["video.registered"])}
             await until(lambda: set(tasks_of(p, video_id)) >= FIRST)
             old = tasks_of(p, video_id)
             await until(lambda: p.status(old["scene_detection"]) == "completed")
             film(path, seconds=5, seed=1)
-            await asyncio.to_thread(look_through, p.log, **look)
+            await asyncio.to_thread(look, p.log, **again)
             await until(lambda: "video.changed" in p.topics(video_id))
             await until(
                 lambda: tasks_of(p, video_id)["scene_detection"] != old["scene_detection"]
@@ -144,7 +144,7 @@ def test_one_bad_file_never_stops_a_folder(way, tmp_path):
             for name, (body, _) in BAD.items():
                 (folder / name).write_bytes(good.read_bytes()[:1500] if body is None else body)
             (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
-            tally = await asyncio.to_thread(look_through, p.log, str(folder), meta(), recursive=True)
+            tally = await asyncio.to_thread(look, p.log, folder, meta=meta())
             videos = {r.item.filename: r.item.originator_id for r in p.log.read(0, kinds=["video.registered"])}
             await until(lambda: "scene_detection" in tasks_of(p, videos["good.mp4"]))
             await p.reaches(tasks_of(p, videos["good.mp4"])["scene_detection"], "completed")

@@ -29,6 +29,7 @@ from infrastructure.nats.relay import run_relay
 from infrastructure.nats.results import ingest
 from infrastructure.nats.streams import CONSUMERS, declare
 from projectors.task_index import PostgresTaskIndex
+from projectors.video_index import PostgresVideoIndex
 from tests.support.producers import ALL
 from workers.attempt import Limits
 from workers.producer import ModelPlaces
@@ -104,7 +105,13 @@ class Pipeline:
         follower = Follower(
             policies.FOLLOWER,
             self.log,
-            functools.partial(policies.react, self.log, clock=now, tasks=PostgresTaskIndex(self.database)),
+            functools.partial(
+                policies.react,
+                self.log,
+                clock=now,
+                tasks=PostgresTaskIndex(self.database),
+                videos=PostgresVideoIndex(self.database),
+            ),
             kinds=policies.TOPICS,
             park=lambda record, error: self.parked.append((record, error)),
         )

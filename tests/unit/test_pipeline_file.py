@@ -18,6 +18,7 @@ from eioku.cli import cli
 from eioku.pipeline_file import default_text, load_plans, read
 from eioku.settings import load
 from tests.support.given import AT, META
+from tests.support.memory_videos import MemoryVideos
 from tests.support.results import VIDEO, given_video
 from tests.unit.test_policies import World
 
@@ -57,7 +58,9 @@ class Planned(World):
     def settle(self) -> "World":
         while records := self.log.read(self.done, limit=1):
             for record in records * 2:
-                react(self.log, record, clock=lambda: AT, tasks=self.tasks, plans=self.plans)
+                react(
+                    self.log, record, clock=lambda: AT, tasks=self.tasks, videos=MemoryVideos(self.log), plans=self.plans
+                )
             self.done = records[-1].position
         return self
 

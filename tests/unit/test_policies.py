@@ -19,6 +19,7 @@ from domain.video import FileFacts
 from tests.support.given import AT, META
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_tasks import MemoryTasks
+from tests.support.memory_videos import MemoryVideos
 from tests.support.results import VIDEO, Attempt, given_task, given_video
 
 FACTS = FileFacts(duration_ms=1, container="mp4", has_video=True, has_audio=True)
@@ -41,7 +42,7 @@ class World:
     def settle(self) -> "World":
         while records := self.log.read(self.done, kinds=TOPICS, limit=1):
             for record in records * 2:
-                react(self.log, record, clock=lambda: AT, tasks=self.tasks)
+                react(self.log, record, clock=lambda: AT, tasks=self.tasks, videos=MemoryVideos(self.log))
             self.done = records[-1].position
         return self
 

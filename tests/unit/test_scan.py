@@ -8,14 +8,19 @@ from uuid import UUID
 
 import pytest
 
+from application.folders import ENDINGS, video_files
 from application.handle import handle, present
-from application.scan import ENDINGS, MOST_PROBLEMS, Scanner, Tally, VideoFile, look_through, video_files
+from application.look import MOST_NAMED
+from application.scan import Scanner
+from application.whereabouts import VideoFile
 from domain import scan, video
 from domain.errors import ServiceUnavailable
 from domain.scan import ScanProblem
 from domain.video import video_id_of
 from tests.support.given import META
+from tests.support.looking import hashed, look
 from tests.support.memory_log import MemoryLog
+from tests.support.memory_videos import MemoryVideos
 
 SCAN = UUID(int=8)
 
@@ -42,12 +47,6 @@ def found(root: Path, **options) -> tuple[list[str], list[ScanProblem]]:
     items = list(video_files(str(root), **options))
     names = sorted(str(Path(item.path).relative_to(root)) for item in items if isinstance(item, VideoFile))
     return names, [item for item in items if isinstance(item, ScanProblem)]
-
-
-def look(log: MemoryLog, root: Path, **options) -> Tally:
-    tally = look_through(log, str(root), META, **{"recursive": True, **options})
-    assert tally is not None
-    return tally
 
 
 def video_of(log: MemoryLog, path: Path):
@@ -188,17 +187,17 @@ def test_what_a_person_deleted_stays_deleted(root, log):
 
 
 def test_problems_are_counted_in_full_and_kept_in_part(root, log):
-    for n in range(MOST_PROBLEMS + 20):
+    for n in range(MOST_NAMED + 20):
         (root / f"{n}.mp4").symlink_to(root / "nowhere")
     tally = look(log, root)
-    assert (tally.problem_count, len(tally.problems)) == (MOST_PROBLEMS + 20, MOST_PROBLEMS)
+    assert (tally.problem_count, len(tally.problems)) == (MOST_NAMED + 20, MOST_NAMED)
 
 
 def test_a_stopped_look_is_begun_anew_and_registers_nothing_twice(root, log):
     for n in range(250):
         put(root / f"{n}.mp4")
     stop = threading.Event()
-    assert look_through(log, str(root), META, recursive=True, progress=lambda _: stop.set(), stop=stop) is None
+    assert look(log, root, progress=lambda _: stop.set(), stop=stop) is None
     assert 0 < log.head() < 250
     assert look(log, root).found == 250
     assert log.head() == 250
@@ -214,7 +213,7 @@ def test_progress_is_told(root, log):
 
 class TestScanner:
     def scanner(self, log: MemoryLog, **options) -> Scanner:
-        return Scanner(log, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), is_allowed=lambda _: True, **options)
+        return Scanner(log, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), videos=MemoryVideos(log), roots=[], fingerprint=hashed, is_allowed=lambda _: True, **options)
 
     def ask(self, log: MemoryLog, root: Path, *, watch: bool = False) -> None:
         handle(log, scan.RequestScan(stream_id=SCAN, meta=META, root=str(root), watch=watch))
