@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from domain.errors import MediaError, MediaMissing, MediaUnreadable
 from infrastructure.media.fingerprint import fingerprint
+from infrastructure.media.frames import sample_frames
 from infrastructure.media.opening import ROOTS, open_beneath
+from infrastructure.media.probe import probe
 from infrastructure.media.source import checked, open_media
-from tests.support.media import clip
+from tests.support.media import clip, stills_film
 
 SECRET = b"what nobody may read"
 
@@ -170,3 +172,21 @@ def test_an_empty_file_is_told(place):
     place.write_bytes(b"")
     with pytest.raises(MediaUnreadable, match="0 bytes"):
         checked(place)
+
+
+@pytest.mark.parametrize("sizes", [[(9_000, 9_000)], [(1, 30_000)], [(30_000, 1)], [(16_385, 16)]])
+@pytest.mark.parametrize("said", [None, (160, 120)])
+def test_pictures_that_are_too_large_are_not_decoded(tmp_path, sizes, said):
+    film = stills_film(tmp_path / "film.avi", sizes, said=said)
+    with pytest.raises(MediaUnreadable):
+        list(sample_frames(film))
+
+
+def test_pictures_that_grow_too_large_are_passed_over(tmp_path):
+    film = stills_film(tmp_path / "film.avi", [(160, 120)] * 3 + [(9_000, 9_000)] * 2 + [(160, 120)] * 3)
+    assert {frame.image.shape for frame in sample_frames(film)} == {(120, 160, 3)}
+
+
+def test_pictures_of_8k_are_decoded(tmp_path):
+    facts = probe(stills_film(tmp_path / "film.avi", [(7_680, 4_320)])).facts
+    assert (facts.width, facts.height) == (7_680, 4_320)
