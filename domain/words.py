@@ -146,12 +146,20 @@ def folded(text: str) -> Folded:
     begins = [i for i, char in enumerate(text) if i == 0 or not _joins(char)]
     begins.append(len(text))
     is_long = len(text) > _LONG
-    pieces = [_fold(text[begin:end], is_long=is_long) for begin, end in itertools.pairwise(begins)]
+    pieces = [
+        _short(text[begin]) if end == begin + 1 else _fold(text[begin:end], is_long=is_long)
+        for begin, end in itertools.pairwise(begins)
+    ]
     at, length = [], 0
     for piece in pieces:
         at.append(length)
         length += len(piece)
     return Folded("".join(pieces), at, begins)
+
+
+@lru_cache(maxsize=4096)
+def _short(char: str) -> str:
+    return _fold(char, is_long=False)
 
 
 @lru_cache(maxsize=4096)

@@ -89,7 +89,9 @@ async def find(connection: AsyncConnection, video_id: UUID, asked: FindFilter) -
         start_ms, artifact_id = _bound(asked.from_ms, place, kind, backwards=backwards)
         parameters |= {f"{kind.name}_start_ms": start_ms, f"{kind.name}_artifact_id": artifact_id}
     matching = tuple(hits.matching(kind, query).either for kind in kinds)
-    shape = _Shape(kinds, matching, selected, backwards, asked.limit + 1)
+    shape = _Shape(
+        kinds, hits.configured(query, *kinds), matching, selected, backwards, asked.limit + 1
+    )
     async with connection.cursor(row_factory=dict_row) as found:
         await found.execute(_statement(shape), parameters)
         rows = await found.fetchall()
@@ -127,6 +129,7 @@ def _bound(
 
 class _Shape(NamedTuple):
     kinds: tuple[Kind, ...]
+    configured: str
     matching: tuple[str, ...]
     """For each kind, whether a text matches."""
     selected: str
@@ -142,7 +145,7 @@ def _statement(shape: _Shape) -> str:
         f"({_source(shape, kind, matches, order)})"
         for kind, matches in zip(shape.kinds, shape.matching, strict=True)
     )
-    return f"""WITH {hits.configured(*shape.kinds)}
+    return f"""WITH {shape.configured}
         SELECT h.source, h.start_ms, h.end_ms, h.artifact_id, h.text, {hits.MARKED}
         FROM (SELECT * FROM ({sources}) o ORDER BY {order}) h ORDER BY h.start_ms{way}, h.rank, h.artifact_id{way}"""
 

@@ -166,7 +166,7 @@ def _hit(kind: Kind, row: dict[str, Any], query: Query | None) -> GalleryHit:
 
 @lru_cache(maxsize=1024)
 def _statement(shape: _Shape) -> str:
-    parts = [hits.configured(shape.kind)] if shape.text else []
+    parts = [shape.text.configured] if shape.text else []
     parts.append(f"groups AS MATERIALIZED ({_groups(shape)})")
     total = "count(*)" if shape.is_grouped else "coalesce(sum(n), 0)::bigint"
     page = _page_of_videos(shape) if shape.is_grouped else _page(shape)

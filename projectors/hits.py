@@ -38,6 +38,8 @@ def found(kind: Kind) -> str:
 class Matching(NamedTuple):
     """Conditions on text `o` and `q`, the query for its configuration."""
 
+    configured: str
+    """The CTE `q`."""
     by_index: str
     """For a query that has words."""
     by_reading: str
@@ -54,7 +56,7 @@ class Matching(NamedTuple):
 def matching(kind: Kind, query: Query) -> Matching:
     """How texts of that kind are compared with a query."""
     together = " AND o.words LIKE ALL(%(together)s::text[])" if query.together else ""
-    return Matching(f"o.tsv @@ q.{kind.query}{together}", query.contains)
+    return Matching(configured(query, kind), f"o.tsv @@ q.{kind.query}{together}", query.contains)
 
 
 def counted(kind: Kind, selected: str) -> str:
@@ -69,7 +71,7 @@ def counted(kind: Kind, selected: str) -> str:
     )
 
 
-def configured(*kinds: Kind) -> str:
+def configured(query: Query, *kinds: Kind) -> str:
     """CTE `q`: the query for each configuration that the tenant's texts use; `has_words` tells words from substring.
 
     `loose` is `query`, or all its words run together; `plain_…` is the part of it without accents. `only_lexeme`: the
@@ -78,17 +80,26 @@ def configured(*kinds: Kind) -> str:
     configs = " UNION ".join(
         f"SELECT config FROM {kind.table}_configs WHERE tenant_id = %(tenant_id)s" for kind in kinds
     )
+    # Only what the query has is asked of Postgres: parsing it is a good part of a quick answer.
+    has_accents, has_joined = query.parameters["accented"] is not None, query.parameters["joined"] is not None
+    parts = ["to_tsquery(regconfig, %(query)s) AS query"]
+    loose = plain = plain_loose = "query"
+    lexemes = "tsvector_to_array(to_tsvector(regconfig, %(unaccented)s))"
+    if has_joined:
+        parts.append("to_tsquery(regconfig, %(joined)s) AS joined")
+        loose = plain_loose = "CASE WHEN numnode(query) > 0 THEN query || joined ELSE query END"
+    if has_accents:  # Words that are joined to one with accents are one with accents.
+        parts.append("to_tsquery(regconfig, %(plain_query)s) AS plain")
+        plain = plain_loose = "plain"
+        lexemes += (
+            f" || ARRAY(SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(to_tsvector(regconfig, %(accented)s)))"
+        )
     return f"""q AS MATERIALIZED (
-        SELECT config, query, numnode(query) > 0 AS has_words,
-            CASE WHEN numnode(query) > 0 THEN query || joined ELSE query END AS loose,
-            plain AS plain_query, plain || plain_joined AS plain_loose,
+        SELECT config, query, {loose} AS loose, {plain} AS plain_query,
+            {plain_loose} AS plain_loose, numnode(query) > 0 AS has_words,
             CASE WHEN %(is_counted)s AND cardinality(lexemes) = 1 THEN lexemes[1] END AS only_lexeme
         FROM (
-            SELECT config, to_tsquery(regconfig, %(query)s) AS query, to_tsquery(regconfig, %(plain_query)s) AS plain,
-                coalesce(to_tsquery(regconfig, %(joined)s), '') AS joined,
-                coalesce(to_tsquery(regconfig, %(plain_joined)s), '') AS plain_joined,
-                tsvector_to_array(to_tsvector(regconfig, %(unaccented)s)) || ARRAY(
-                    SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(to_tsvector(regconfig, %(accented)s))) AS lexemes
+            SELECT config, {", ".join(parts)}, {lexemes} AS lexemes
             FROM (SELECT config, ('pg_catalog.' || config)::regconfig AS regconfig FROM ({configs}) u) c) parsed)"""
 
 

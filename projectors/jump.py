@@ -358,13 +358,13 @@ def _with(shape: _Shape) -> str:
     if not shape.text:
         return ""
     if shape.is_in_video:
-        return f"WITH {hits.configured(shape.kind)}"
+        return f"WITH {shape.text.configured}"
     order, limit, window = (
         _order("o", shape),
         f"LIMIT {shape.limit}",
         _WINDOW + _WINDOW_A_HIT * (shape.limit - 1),
     )
-    return f"""WITH {hits.configured(shape.kind)},
+    return f"""WITH {shape.text.configured},
         stretch AS MATERIALIZED (
             SELECT o.* FROM {shape.kind.table} o WHERE {_bounded(shape)} ORDER BY {order} LIMIT {window}),
         near AS MATERIALIZED (

@@ -1,7 +1,7 @@
 """A text that is asked for, as SQL compares it with texts and with names."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from domain.errors import InvalidParameter
@@ -31,28 +31,8 @@ class Query(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Parameters of `hits.configured`, `hits.matches` and `contains`."""
-        cut = [gram for run, size in self.runs for gram in _grams_of(run, size)]
-        # A gram that is shorter than its script's begins longer ones.
-        short = [run for run, size in self.runs if len(run) < size]
-        accented = [word for word in self.words if is_accented(word)]
-        unaccented = [word for word in self.words if bare(word) == word] + cut
-        joined = "".join(self.words) if len(self.words) > 1 and not self.runs else ""
-        joined_term = "" if not joined else _quoted(joined, _ACCENTED if is_accented(joined) else "")
-        terms = [_quoted(word) for word in unaccented] + [_quoted(run, ":*") for run in short]
-        return {
-            "plain_query": " & ".join(terms),
-            "query": " & ".join(terms + [_quoted(word, _ACCENTED) for word in accented]),
-            "joined": joined_term or None,
-            "plain_joined": None if is_accented(joined) else joined_term or None,
-            "unaccented": " ".join(unaccented),
-            "accented": " ".join(accented) or None,
-            "is_counted": not short and not self.together,
-            "together": self.together,
-            "like_words": like_pattern(words_of(self.folded)[0]),
-            "like_text": like_pattern(self.folded),
-            "pattern": self.pattern,
-        }
+        """Parameters of `hits.configured`, `hits.matching` and `contains`."""
+        return _parameters(self)
 
     @property
     def pattern(self) -> str:
@@ -105,6 +85,32 @@ def query_of(parameter: str, text: str) -> Query:
         tuple(RUNS.sub(" ", words).split()),
         tuple((run[0], run.lastindex or 1) for run in RUNS.finditer(bare(words))),
     )
+
+
+@lru_cache(maxsize=64)
+def _parameters(query: Query) -> dict[str, object]:
+    """Made once: whoever presses "next" asks the same again. 64 of the longest queries take 12 MB."""
+    cut = [gram for run, size in query.runs for gram in _grams_of(run, size)]
+    # A gram that is shorter than its script's begins longer ones.
+    short = [run for run, size in query.runs if len(run) < size]
+    accented = [word for word in query.words if is_accented(word)]
+    unaccented = [word for word in query.words if bare(word) == word] + cut
+    joined = "".join(query.words) if len(query.words) > 1 and not query.runs else ""
+    joined_term = "" if not joined else _quoted(joined, _ACCENTED if is_accented(joined) else "")
+    together = query.together
+    terms = [_quoted(word) for word in unaccented] + [_quoted(run, ":*") for run in short]
+    return {
+        "plain_query": " & ".join(terms),
+        "query": " & ".join(terms + [_quoted(word, _ACCENTED) for word in accented]),
+        "joined": joined_term or None,
+        "unaccented": " ".join(unaccented),
+        "accented": " ".join(accented) or None,
+        "is_counted": not short and not together,
+        "together": together,
+        "like_words": like_pattern(words_of(query.folded)[0]),
+        "like_text": like_pattern(query.folded),
+        "pattern": query.pattern,
+    }
 
 
 def _grams_of(run: str, size: int) -> list[str]:
