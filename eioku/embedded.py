@@ -21,8 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
@@ -191,30 +189,33 @@ class Nats:
     def __init__(self, data: Path) -> None:
         self.folder = data / "nats"
         self._password = _secret(data / "secrets" / "nats")
-        self._ports: tuple[int, int] | None = None
+        self._health_password = _secret(data / "secrets" / "nats-health")
+        self._port: int | None = None
         self._config = self.folder / "nats.conf"
 
     @property
     def url(self) -> str:
         """URL for clients, password included; known once it is ready."""
-        if self._ports is None:
+        if self._port is None:
             raise ServiceUnavailable("nats-server has not told its port yet")
-        return f"nats://eioku:{self._password}@127.0.0.1:{self._ports[0]}"
+        return f"nats://eioku:{self._password}@127.0.0.1:{self._port}"
 
     def prepare(self) -> None:
-        """Write the configuration; a restart keeps the ports, so that clients find it again."""
+        """Write the configuration; a restart keeps the port, so that clients find it again."""
         (self.folder / "store").mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         for old in self.folder.glob("*.ports"):
             old.unlink()
-        port, http = self._ports or (-1, -1)
+        port = self._port or -1
         free = shutil.disk_usage(self.folder).free
         self._config.touch(0o600)
         self._config.write_text(
-            f'server_name: "eioku"\nlisten: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{http}"\n'
+            # No monitoring port: it would tell every user of this machine all subjects and clients.
+            f'server_name: "eioku"\nlisten: "127.0.0.1:{port}"\n'
             f"ports_file_dir: {json.dumps(str(self.folder))}\n"
             "max_payload: 1MB\nmax_pending: 64MB\nping_interval: 20s\nwrite_deadline: 10s\n"
-            f'authorization {{ user: "eioku", password: "{self._password}" }}\n'
+            f'authorization {{ users: [{{ user: "eioku", password: "{self._password}" }}] }}\n'
+            f'accounts {{ $SYS {{ users: [{{ user: "health", password: "{self._health_password}" }}] }} }}\n'
             # `always`: with the default, what was acknowledged in the last two minutes is lost with the power.
             f"jetstream {{ store_dir: {json.dumps(str(self.folder / 'store'))}, sync_interval: always, "
             f"max_file_store: {max(free * 8 // 10, 1 << 30)}, max_memory_store: 64MB }}\n"
@@ -228,29 +229,22 @@ class Nats:
         """Whether JetStream has recovered its streams and takes clients."""
         for ports in self.folder.glob("*.ports"):
             try:
-                told = json.loads(ports.read_text())
-                port, http = (int(told[name][0].rsplit(":", 1)[1]) for name in ("nats", "monitoring"))
+                port = int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
             except (FileNotFoundError, ValueError, KeyError, IndexError):
                 return False  # half written, or of an earlier run and just removed
-            if self._said_by(http) == "":
-                self._ports = (port, http)
+            if self._said_by(port) == "":
+                self._port = port
                 return True
         return False
 
     def health(self) -> str:
         """What the server says is wrong with it; empty when nothing is."""
-        return "not started" if self._ports is None else self._said_by(self._ports[1])
+        return "not started" if self._port is None else self._said_by(self._port)
 
-    @staticmethod
-    def _said_by(http: int) -> str:
-        try:
-            # Not ?js-enabled-only: that says ok while a stream cannot be recovered.
-            with urllib.request.urlopen(f"http://127.0.0.1:{http}/healthz", timeout=5):
-                return ""
-        except urllib.error.HTTPError as error:
-            return error.read().decode(errors="replace")
-        except OSError as error:
-            return str(error)
+    def _said_by(self, port: int) -> str:
+        from infrastructure.nats.health import health  # slow to import, and only services need it
+
+        return health(f"nats://health:{self._health_password}@127.0.0.1:{port}")
 
     def is_healthy(self) -> bool:
         """False when only a restart helps. A store that cannot be recovered is moved aside for it.
@@ -333,6 +327,18 @@ def _lendable_capability() -> int:
         "Postgres will not run as root, and the data folder or the environment lies in a folder that no other user "
         "may enter: run Eioku as a normal user, or choose EIOKU_DATA and the environment elsewhere"
     )
+
+
+def closed_mode() -> int:
+    """Mode of a data folder that no other user may look into. Where root may not lend Postgres, which
+    runs as another user, the right to pass, others may pass too.
+    """
+    if os.geteuid() == 0:
+        try:
+            _lendable_capability()
+        except ServiceUnavailable:
+            return 0o711
+    return 0o700
 
 
 def _socket_folder(data: Path) -> Path:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ import msgspec
 
 from domain.errors import ServiceUnavailable, StorageFailed
 from domain.pipeline import Family
-from eioku.embedded import Nats, Postgres, child_command
+from eioku.embedded import Nats, Postgres, child_command, closed_mode
 from eioku.liveness import Watch
 from eioku.pipeline_file import load_plans
 from eioku.processes import Program, Told
@@ -88,7 +89,7 @@ class Tree:
         """
         if self._with_roles:
             load_plans(self._given)  # a wrong file is refused here, not in the log of a role
-        self._lock = _take_lock(self._given.data)
+        self._lock = _take_lock(self._given.data, self._told)
         try:
             self._start()
         except BaseException:
@@ -322,10 +323,26 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _take_lock(data: Path) -> IO[str]:
+def _close_to_others(data: Path, told: Told) -> None:
+    """Let no other user of this machine into the data folder: there are films, faces and passwords in it."""
+    mode, wanted = stat.S_IMODE(data.stat().st_mode), closed_mode()
+    if not mode & ~wanted:
+        return
     try:
-        (data / "run").mkdir(parents=True, exist_ok=True)
+        data.chmod(mode & wanted)
+    except PermissionError:
+        told.line("eioku", f"{data} is open to other users of this machine; its owner should close it: chmod 700 {data}")
+    else:
+        told.line("eioku", f"{data} was open to other users of this machine, it is closed now")
+
+
+def _take_lock(data: Path, told: Told) -> IO[str]:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close_to_others(data, told)
+        (data / "run").mkdir(exist_ok=True)
         lock = (data / "run" / "lock").open("w")
+        os.fchmod(lock.fileno(), 0o600)  # whoever can open it can hold it
     except OSError as error:
         raise _unusable(data, error) from error
     deadline = time.monotonic() + 0.5  # `running_on` holds it for a moment

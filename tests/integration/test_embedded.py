@@ -1,29 +1,36 @@
 """The embedded services: set for no loss, alone on their folder, gone with their parent."""
 
+import asyncio
+import json
 import os
+import pwd
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import nats
 import psycopg
 import pytest
 
 from domain.errors import ServiceUnavailable
-from eioku.embedded import Postgres
+from eioku.embedded import Nats, Postgres
 from eioku.settings import Settings
 from eioku.supervisor import DataInUse, Tree, running_on
+from infrastructure.nats.health import health
 
 
 class Silent:
     def __init__(self):
-        self.restarts = []
+        self.restarts, self.lines = [], []
 
     def line(self, program, text):
-        pass
+        if program == "eioku":
+            self.lines.append(text)
 
     def restarted(self, program, code, pause_s):
         self.restarts.append(program)
@@ -85,6 +92,84 @@ def test_a_wrong_password_is_refused_and_secrets_are_ours_alone(tmp_path):
         for path in (tmp_path / "secrets" / "postgres", tmp_path / "secrets" / "nats", tmp_path / "run" / "eioku.json"):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert "always" in (tmp_path / "nats" / "nats.conf").read_text()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o750, 0o711, 0o700])
+def test_the_data_folder_is_closed_to_other_users(tmp_path, mode):
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    with services(data) as tree:
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        assert stat.S_IMODE((data / "run" / "lock").stat().st_mode) == 0o600
+        assert [str(data) in line for line in tree._told.lines] == [True] * (mode != 0o700)
+        psycopg.connect(tree.settings.database_url).close()
+
+
+def test_a_new_data_folder_is_closed_from_the_start(tmp_path):
+    data = tmp_path / "some" / "where"
+    with services(data) as tree:
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        assert tree._told.lines == []
+
+
+def test_another_user_can_neither_see_the_data_nor_hold_the_lock():
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    nobody = pwd.getpwnam("nobody")
+
+    def opens(path):
+        command = ["/bin/sh", "-c", 'exec <"$1"', "sh", path]
+        who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return subprocess.run(command, check=False, capture_output=True, cwd="/", **who).returncode == 0
+
+    with tempfile.TemporaryDirectory(prefix="eioku-open-") as folder:
+        around = Path(folder)
+        around.chmod(0o755)
+        (around / "other").touch(0o644)
+        data = around / "data"
+        with services(data):
+            assert opens(around / "other")
+            assert not any(opens(data / of) for of in ("run/lock", "run/eioku.json", "secrets/nats", "logs"))
+
+
+def test_nats_tells_nothing_without_a_password(tmp_path):
+    with services(tmp_path) as tree:
+        (ports,) = (tmp_path / "nats").glob("*.ports")
+        told = json.loads(ports.read_text())
+        assert set(told) == {"nats"}  # no page for everybody
+        for user in ("", "eioku:guess@", "health:guess@"):
+            assert health(told["nats"][0].replace("//", f"//{user}")) != ""
+        assert health(tree.settings.nats_url) != ""  # nor to the user that workers are
+        assert tree._services[1][1].__self__.health() == ""
+
+
+def test_health_tells_of_a_stream_that_cannot_be_recovered(tmp_path):
+    async def make(url):
+        connection = await nats.connect(url)
+        await connection.jetstream().add_stream(name="S", subjects=["s.>"])
+        await connection.close()
+
+    with services(tmp_path) as tree:
+        asyncio.run(make(tree.settings.nats_url))
+    for state in (tmp_path / "nats" / "store").rglob("meta.inf"):
+        state.write_bytes(b"{broken")
+    server = Nats(tmp_path)
+    server.prepare()
+    process = subprocess.Popen(server.command(), stderr=subprocess.DEVNULL)
+    try:
+        assert eventually(lambda: list((tmp_path / "nats").glob("*.ports")))
+        secret = (tmp_path / "secrets" / "nats-health").read_text()
+
+        def said():
+            (ports,) = (tmp_path / "nats").glob("*.ports")
+            return health(json.loads(ports.read_text() or "{}")["nats"][0].replace("//", f"//health:{secret}@"))
+
+        assert eventually(lambda: "could not be recovered" in said())
+        assert not server.is_ready()
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path):
