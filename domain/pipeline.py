@@ -30,6 +30,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Task types that, where the video's pipeline has them, must have ended before this one is asked for."""
     profiles: Mapping[str, Mapping[str, Any]]
     """Parameters by profile name. A request's own config is laid over them."""
+    track: str | None = "track"
+    """The parameter that says which track to work on, by its index in `video.metadata`; None: it reads no file."""
 
 
 TASK_TYPES: tuple[TaskType, ...] = (
@@ -64,6 +66,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
         name="object_detection",
         family="torch",
         produces=("object.detection", "object.track"),
+        track="picture_track",  # its `track` says whether detections are joined
         profiles={
             "fast": {"model": "yolo11n.pt", "every_ms": 1000, "imgsz": 416, "confidence": 0.35, "track": False},
             "balanced": {"model": "yolo11n.pt", "every_ms": 500, "imgsz": 640, "confidence": 0.35, "track": True},
@@ -106,6 +109,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
         produces=("embedding",),
         after=("metadata_extraction", "transcription", "ocr"),
         profiles={name: {"model": "all-MiniLM-L6-v2"} for name in PROFILE_NAMES},
+        track=None,
     ),
     TaskType(
         name="frame_embedding",
@@ -177,9 +181,23 @@ def full_config(
         if key in usual and not _is_like(value, usual[key]):
             raise InvalidParameter(f"config.{key}", f"{value!r} cannot be; {chosen} has {usual[key]!r}")
     full = {**usual, **(config or {})}
+    track_of(name, full)
     if len(msgspec.json.encode(full)) > MOST_CONFIG_BYTES:
         raise InvalidParameter("config", f"has more than {MOST_CONFIG_BYTES} bytes")
     return chosen, full
+
+
+def track_of(name: str, config: Mapping[str, Any]) -> int | None:
+    """The index of the track that is asked for, if one is; raises InvalidParameter for what can be none."""
+    key = task_type(name).track
+    if key is None and "track" in config:
+        raise InvalidParameter("config.track", f"{name} works on no track of the file")
+    if key is None or key not in config:
+        return None
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidParameter(f"config.{key}", f"{value!r} is no index of a track, a whole number from 0")
+    return value
 
 
 def _is_like(value: object, usual: object) -> bool:

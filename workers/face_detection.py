@@ -13,7 +13,6 @@ from domain.errors import InvalidParameter, ModelUnavailable
 from domain.face_vectors import pack_half
 from infrastructure.media.frames import Decoding, Image
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.face_models import FaceModels, require_face_models
 from workers.leases import LEASES, Lease, Loadable
 from workers.memory import CPU
@@ -106,7 +105,8 @@ class FaceDetection(Producer):
 
     def _find(self, job: Job, context: Context, loaded: _Loaded) -> Iterator[Found]:
         config = _config(job)
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(metrics={"has_video": 0.0, "frames": 0.0, "faces": 0.0, "embedded": 0.0})
             return
         total_ms = duration_ms_of(job.path)
@@ -139,6 +139,7 @@ class FaceDetection(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "frames": float(looked),
                 "faces": float(faces),
                 "embedded": float(embedded),

@@ -15,7 +15,6 @@ from domain.artifacts.frame_embedding import FrameEmbeddingV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.frames import Decoding, Frame, Image
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU
@@ -86,7 +85,8 @@ class FrameEmbedding(Knowing):
     def _find(
         self, job: Job, context: Context, found: FoundModel, lease: "Lease[_Loaded]"
     ) -> Iterator[Found]:
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(metrics={"has_video": 0.0, "frames": 0.0})
             return
         total_ms, decoding, embedded = duration_ms_of(job.path), Decoding(), 0
@@ -113,6 +113,7 @@ class FrameEmbedding(Knowing):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "frames": float(embedded),
                 "damaged_packets": float(decoding.damaged),
                 **fitting.metrics,

@@ -34,7 +34,7 @@ class MetadataExtraction(Producer):
         """One `video.metadata` over the whole video."""
         source = job.message.source
         file_name = unquote(urlsplit(source).path if "://" in source else source).rsplit("/", 1)[-1]
-        found = probe(job.path, zone=_zone(job), file_name=file_name)
+        found = probe(job.path, zone=_zone(job), file_name=file_name, track=job.track)
         # The bytes are hashed, but progress is told in ms of media; a still clip counts as a second.
         total_ms = max(found.facts.duration_ms, 1000)
         blake3, size_bytes = fingerprint(

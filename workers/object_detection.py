@@ -12,7 +12,6 @@ from domain.artifacts.object_track import ObjectTrackV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.frames import Decoding, Frame
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU
@@ -84,7 +83,8 @@ class ObjectDetection(Producer):
     def _find(
         self, job: Job, context: Context, config: DetectionConfig, lease: Lease[_Loaded]
     ) -> Iterator[Found]:
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(metrics={"has_video": 0.0, "frames": 0.0, "objects": 0.0})
             return
         total_ms = duration_ms_of(job.path)
@@ -113,6 +113,7 @@ class ObjectDetection(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "frames": float(looked),
                 "objects": float(objects),
                 "tracks": float(tracks),

@@ -19,7 +19,6 @@ from domain.artifacts.ocr_text import OcrTextV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.frames import Decoding, Frame, Image
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
 from workers.memory import CPU
@@ -99,7 +98,8 @@ class Ocr(Producer):
 
     def _find(self, job: Job, context: Context, fitting: Fitting[Any]) -> Iterator[Found]:
         config, languages = _config(job), _languages(job)
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(
                 metrics={"has_video": 0.0, "frames": 0.0, "frames_read": 0.0, "lines": 0.0}
             )
@@ -135,6 +135,7 @@ class Ocr(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "frames": float(looked),
                 "frames_read": float(read),
                 "lines": float(lines),

@@ -15,7 +15,6 @@ from domain.artifacts.place_classification import Alternative, PlaceClassificati
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.frames import Decoding, Frame
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU
@@ -116,7 +115,8 @@ class PlaceDetection(Producer):
 
     def _find(self, job: Job, context: Context, lease: Lease[_Loaded]) -> Iterator[Found]:
         config, loaded = _config(job), lease.model
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(metrics={"has_video": 0.0, "frames": 0.0, "places": 0.0})
             return
         total_ms, decoding = duration_ms_of(job.path), Decoding()
@@ -149,6 +149,7 @@ class PlaceDetection(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "frames": float(looked),
                 "places": float(places),
                 "damaged_packets": float(decoding.damaged),

@@ -14,9 +14,11 @@ import msgspec
 
 from application.messages import Fault, SourceSpan, SourceText, Space, TaskMessage, TextVector
 from domain.artifacts.envelope import Payload
+from domain.pipeline import task_type, track_of
 from domain.run import ModelIdentity
 from domain.video import FileFacts
 from infrastructure.media.frames import Decoding, Frame, Layout, SampleFrames, sample_frames
+from infrastructure.media.tracks import picture_of, sound_of
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -74,8 +76,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The full parameters of the task."""
-        return self.message.config
+        """The full parameters of the task, but for the one that says which track: see `track`."""
+        key = task_type(self.message.task_type).track
+        return {name: value for name, value in self.message.config.items() if name != key}
+
+    @property
+    def track(self) -> int | None:
+        """The track of the file that was asked for, by its index in `video.metadata`; None: what `tracks_of` chooses."""
+        return track_of(self.message.task_type, self.message.config)
+
+    def picture_track(self) -> int | None:
+        """The index of the picture track that is looked at; None for a file without pictures. Raises as `picture_of`."""
+        return picture_of(self.path, self.track)
+
+    def sound_track(self) -> int | None:
+        """The index of the sound track that is heard; None for a file without sound. Raises as `sound_of`."""
+        return sound_of(self.path, self.track)
 
     def frames(
         self,
@@ -88,7 +104,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Iterator[Frame]:
         """The pictures of the file, as `infrastructure.media.frames.sample_frames` describes them; call it once."""
         return self.sample(
-            self.path, every_ms=every_ms, max_side=max_side, layout=layout, is_lazy=is_lazy, decoding=decoding
+            self.path,
+            every_ms=every_ms,
+            max_side=max_side,
+            layout=layout,
+            is_lazy=is_lazy,
+            decoding=decoding,
+            track=self.track,
         )
 
 

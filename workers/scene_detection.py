@@ -11,7 +11,6 @@ from domain.artifacts.scene import SceneV1
 from domain.errors import InvalidParameter
 from infrastructure.media.frames import Decoding
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_picture
 from workers.producer import Context, Description, Found, Job, Outcome, Producer
 
 if TYPE_CHECKING:
@@ -59,7 +58,8 @@ class SceneDetection(Producer):
     def produce(self, job: Job, context: Context) -> Iterator[Found]:
         """One `scene` for each stretch; none for a file without pictures."""
         config = _config(job)
-        if not has_picture(job.path):
+        track = job.picture_track()
+        if track is None:
             self._outcome = Outcome(metrics={"has_video": 0.0, "scenes": 0.0, "frames": 0.0})
             return
         duration_ms = duration_ms_of(job.path)
@@ -74,6 +74,7 @@ class SceneDetection(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "scenes": float(index + 1),
                 "frames": float(decoding.decoded),
                 "damaged_packets": float(decoding.damaged),

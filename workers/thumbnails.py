@@ -81,8 +81,8 @@ class Thumbnails(Producer):
             StorageFailed: the disk is full, say; what was written before stays.
         """
         config = _config(job)
-        facts = probe(job.path).facts
-        if facts.width is None or facts.height is None:
+        track, facts = job.picture_track(), probe(job.path, track=job.track).facts
+        if track is None or facts.width is None or facts.height is None:
             self._outcome = Outcome(metrics={"has_video": 0.0})
             return
         duration_ms, screen = facts.duration_ms, (facts.width, facts.height)
@@ -104,12 +104,13 @@ class Thumbnails(Producer):
                 tile=fitted(screen, side=config.tile),
             ),
         )
+        plan.pictures.keep_to(job.track)
         decoding = Decoding()
         made = _make(job, context, plan, decoding)
         poster_ms = best_of([(at_ms, plan.pictures.thumbnail(at_ms)) for at_ms in choice])
         poster, poster_size = plan.pictures.poster(poster_ms), fitted(screen, width=POSTER_WIDTH)
         if not is_kept(poster):
-            keep(still_at(job.path, poster_ms, poster_size), poster)
+            keep(still_at(job.path, poster_ms, poster_size, track=track), poster)
             made += 1
         context.progress(duration_ms, duration_ms)
         found = [
@@ -121,6 +122,7 @@ class Thumbnails(Producer):
         self._outcome = Outcome(
             metrics={
                 "has_video": 1.0,
+                "track": float(track),
                 "thumbnails": float(len(plan.moments)),
                 "sheets": float(len(plan.sheets)),
                 "files_made": float(made),
@@ -155,7 +157,7 @@ def _make(job: Job, context: Context, plan: _Plan, decoding: Decoding) -> int:
     if wanted:
         last_ms = max(wanted)
         wanted.update(range(0, last_ms, max(BEAT_MS, last_ms // MOST_BEATS)))
-    for at_ms, still in stills_at(job.path, sorted(wanted), plan.size, decoding=decoding):
+    for at_ms, still in stills_at(job.path, sorted(wanted), plan.size, decoding=decoding, track=job.track):
         context.progress(at_ms, plan.duration_ms)
         if at_ms in missing:
             keep(still, pictures.thumbnail(at_ms))

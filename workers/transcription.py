@@ -13,7 +13,6 @@ from domain.artifacts.transcript_segment import TranscriptSegmentV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.audio import RATE, Sound, read_sound
 from infrastructure.media.probe import duration_ms_of
-from infrastructure.media.source import has_sound
 from workers.cublas import WHEEL, cublas_problem
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
@@ -65,7 +64,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transcription(Shareable):
-    """Transcribes the first sound track, piece by piece. Deterministic: no sampling, no context carried over."""
+    """Transcribes one sound track, piece by piece. Deterministic: no sampling, no context carried over."""
 
     task_type = "transcription"
     name = "faster-whisper"
@@ -106,14 +105,15 @@ class Transcription(Shareable):
         config = _config(job)
         fitting = _fitting(lease, config.batch_size)
         language = _language(job) if lease.model.model.is_multilingual else "en"
-        if not has_sound(job.path):
+        track = job.sound_track()
+        if track is None:
             self._outcome = Outcome(
                 metrics={"has_audio": 0.0, "segments": 0.0, "words": 0.0, "audio_seconds": 0.0}
             )
             return
         progress = _Progress(context, duration_ms_of(job.path))
         progress.tell()
-        sound = progress.of(read_sound(job.path, chunk_s=WINDOW_S))
+        sound = progress.of(read_sound(job.path, chunk_s=WINDOW_S, track=track))
         spoken = pieces(sound, longest_s=config.piece_s, min_silence_ms=config.min_silence_ms)
         probability: float | None = None
         if language is None and (voters := list(islice(spoken, VOTERS))):
@@ -132,6 +132,7 @@ class Transcription(Shareable):
         progress.end()
         metrics = {
             "has_audio": 1.0,
+            "track": float(track),
             "segments": float(segments),
             "words": float(words),
             "audio_seconds": round(progress.samples / RATE, 3),

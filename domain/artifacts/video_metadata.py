@@ -29,6 +29,10 @@ class MediaStream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     title: str | None = None
     dispositions: tuple[str, ...] = ()
     """default, forced, original, commentary and so on, by FFmpeg's names; "attached_pic" is a cover, not a film."""
+    chosen: str | None = None
+    """Of the picture track that is looked at and the sound track that is heard, why: "only", "asked", "first", "longest",
+    "largest", "default", "film" (the others are stills), "heard" (they are silent), "lively" (tones or noise), "main"
+    (commentary, dubbed, or for some people only), "decodable" (nothing here decodes them)."""
     bit_rate: Index | None = None
     """Bits a second."""
     width: Index | None = None

@@ -14,7 +14,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from domain.errors import MediaUnreadable
-from infrastructure.media.source import open_media, origin, sound_track
+from infrastructure.media.mixing import Mixer
+from infrastructure.media.source import open_media, origin
+from infrastructure.media.tracks import sound_track
 
 log = structlog.get_logger(__name__)
 
@@ -35,20 +37,22 @@ class Sound(NamedTuple):
     """float32 in [-1, 1], mono, 16 kHz, shape (n,)."""
 
 
-def read_sound(path: Path, *, chunk_s: float = 30.0) -> Iterator[Sound]:
-    """The first sound track in chunks of at most `chunk_s` seconds, one in memory at a time.
+def read_sound(path: Path, *, chunk_s: float = 30.0, track: int | None = None) -> Iterator[Sound]:
+    """A sound track in chunks of at most `chunk_s` seconds, one in memory at a time.
 
+    `track` is its index in the file, by default the choice of `tracks_of`.
     A track that begins late, or has holes, is filled with silence, so that sample indexes are times. Without a sound
     track, or with an empty one, there are no chunks.
 
     Raises:
+        InvalidParameter: `track` is no sound track.
         MediaMissing: the file is not there.
         MediaUnreadable: no media, or a sound track of which nothing can be decoded.
     """
     size = int(chunk_s * RATE)
     waiting: list[Samples] = []
     held = first = 0
-    for piece in _pieces(path):
+    for piece in _pieces(path, track):
         waiting.append(piece)
         held += len(piece)
         while held >= size:
@@ -65,20 +69,20 @@ class _Damage:
     """That could not be decoded."""
 
 
-def _pieces(path: Path) -> Iterator[Samples]:
+def _pieces(path: Path, track: int | None) -> Iterator[Samples]:
     """Short runs of samples without gaps, from time 0 on."""
     damage = _Damage()
     with open_media(path) as container:
-        stream = sound_track(container)
+        stream = sound_track(path, container, track)
         if stream is None:
             return
         start = origin(container)
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        mixer = Mixer("mono", RATE)
         written = decoded = 0
         for frame in _frames(container, stream, damage):
             decoded += 1
             if frame.pts is not None and frame.time_base is not None:
-                # What the resampler still holds is a few samples: within the tolerance.
+                # What the mixer still holds is a few samples: within the tolerance.
                 ahead = round((frame.pts * frame.time_base - start) * RATE) - written
                 if ahead < -RATE:
                     # Recordings that were joined start their clock again: go on where the last one ended.
@@ -89,14 +93,11 @@ def _pieces(path: Path) -> Iterator[Samples]:
                     yield silence
                 if ahead < -TOLERANCE:
                     continue
-                # The resampler must not do the same work a second time.
-                frame.pts = None
-            for out in resampler.resample(frame):
-                samples = _samples(out)
-                written += len(samples)
-                yield samples
-        for out in resampler.resample(None) if decoded else ():
-            yield _samples(out)
+            for mixed in mixer.take(frame):
+                written += mixed.shape[1]
+                yield mixed[0]
+        for mixed in mixer.rest():
+            yield mixed[0]
         if damage.packets:
             log.warning("media.damaged_sound", path=str(path), packets=damage.packets)
             if not decoded:
@@ -121,10 +122,6 @@ def _frames(container: InputContainer, stream: AudioStream, damage: _Damage) -> 
             damage.packets += 1
             continue
         yield from frames
-
-
-def _samples(frame: AudioFrame) -> Samples:
-    return np.ascontiguousarray(frame.to_ndarray().reshape(-1), dtype=np.float32)
 
 
 def _silence(count: int) -> Iterator[Samples]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 from av.audio.frame import AudioFrame
@@ -16,8 +16,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from domain.errors import JobCancelled, MediaUnreadable
+from infrastructure.media.mixing import Mixer
 from infrastructure.media.orientation import UPRIGHT, Orientation, Screen, displayed, fit, orientation_of
-from infrastructure.media.source import open_media, origin, picture_track, seek_before
+from infrastructure.media.source import open_media, origin, seek_before
+from infrastructure.media.tracks import picture_track, sound_of, tracks_of
 
 CLOCK = Fraction(1, 90_000)
 """Time base of the pictures written: every frame rate in use is near a whole number of its ticks."""
@@ -40,10 +42,12 @@ def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Calla
     with open_media(path) as source:
         begin = origin(source)
         window = (begin + Fraction(start_ms, 1000), begin + Fraction(end_ms, 1000))
-        picture = picture_track(source)
-        sound = source.streams.audio[0] if source.streams.audio else None
+        picture, heard = picture_track(path, source), tracks_of(path).sound
+        sound = source.streams[heard.track] if heard is not None else None
+        assert sound is None or isinstance(sound, AudioStream)
         streams = [s for s in (picture, sound) if s is not None]
         if not streams:
+            sound_of(path)  # raises when there is some, in a codec that is not decoded here
             raise MediaUnreadable(f"{path} has neither pictures nor sound")
         if picture is not None:
             picture.thread_type = "AUTO"
@@ -170,9 +174,9 @@ class _Sound:
         self.target, self.source, self.start, self.end = target, source, start, end
         rate = min(source.codec_context.sample_rate or 48_000, 48_000)
         self.rate = rate if rate in (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000) else 48_000
-        layout = "mono" if source.codec_context.channels == 1 else "stereo"
+        layout: Literal["mono", "stereo"] = "mono" if source.codec_context.channels == 1 else "stereo"
         self.stream: AudioStream = target.add_stream("aac", rate=self.rate, layout=layout)
-        self.resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
+        self.mixer = Mixer(layout, self.rate)
         self.layout = layout
         self.next: int | None = None
         self.count = 0
@@ -182,15 +186,15 @@ class _Sound:
         assert isinstance(frame, AudioFrame)
         if frame.pts is not None and frame.time_base is not None:
             place = round((frame.pts * frame.time_base - self.start) * self.rate)
-            # Timestamps of sound wander by rounding; only a real jump moves the count.
-            if self.next is None or abs(place - self.next) > self.rate // 20:
+            # Timestamps of sound wander by rounding; only a real jump moves the count, and never back.
+            if self.next is None or place - self.next > self.rate // 20:
                 self.next = place
+            elif self.next - place > self.rate // 20:
+                return True  # it lies over what is there already, as at a splice
         if self.next is None:
             self.next = 0
         most = round((self.end - self.start) * self.rate)
-        frame.pts = None
-        for piece in self.resampler.resample(frame):
-            samples = piece.to_ndarray()
+        for samples in self.mixer.take(frame):
             first, last = max(0, -self.next), min(samples.shape[1], most - self.next)
             if first < last:
                 part = AudioFrame.from_ndarray(samples[:, first:last].copy(), "fltp", self.layout)

@@ -20,7 +20,8 @@ from domain.errors import MediaUnreadable
 from infrastructure.media.economy import Economy, Wants
 from infrastructure.media.hardware import HARDWARE
 from infrastructure.media.orientation import Screen, displayed, orientation_of
-from infrastructure.media.source import origin, picture_track
+from infrastructure.media.source import origin
+from infrastructure.media.tracks import picture_track
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +114,7 @@ class SampleFrames(Protocol):
         layout: Layout = "rgb24",
         is_lazy: bool = False,
         decoding: Decoding | None = None,
+        track: int | None = None,
     ) -> Iterator[Frame]:
         """See `sample_frames`."""
 
@@ -125,20 +127,23 @@ def sample_frames(
     layout: Layout = "rgb24",
     is_lazy: bool = False,
     decoding: Decoding | None = None,
+    track: int | None = None,
 ) -> Iterator[Frame]:
     """Frames of `path` about `every_ms` apart (0: all), in presentation order.
 
     The first frame at or after each multiple of `every_ms` is taken. Times are the container's own timestamps, not
     index/fps: variable-frame-rate files drift by seconds otherwise. Larger pictures are scaled so that the longer
     side is `max_side`. `is_lazy`: few of the images will be looked at, so each is made only when it is. One frame is
-    in memory at a time. Damaged packets are passed over, counted in `decoding` and logged once.
+    in memory at a time. Damaged packets are passed over, counted in `decoding` and logged once. `track` is
+    an index in the file, by default the choice of `tracks_of`.
 
     Raises:
+        InvalidParameter: `track` is no picture track.
         MediaMissing: the file is not there.
         MediaUnreadable: no media, no picture track, or not one frame could be decoded.
     """
     seen, sampler = decoding or Decoding(), Sampler(every_ms, Shaper(max_side, layout, is_lazy=is_lazy))
-    for frame, time in decoded_frames(path, seen, (every_ms,)):
+    for frame, time in decoded_frames(path, seen, (every_ms,), track):
         if sampler.takes(time):
             yield Frame(seen.decoded - 1, time, frame, sampler.shaper)
 
@@ -200,7 +205,7 @@ def _scaled(scaler: VideoReformatter, frame: VideoFrame, size: tuple[int, int], 
 
 
 def decoded_frames(
-    path: Path, seen: Decoding, beats_ms: Collection[int] = (0,)
+    path: Path, seen: Decoding, beats_ms: Collection[int] = (0,), track: int | None = None
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Frames as they are decoded, with seconds from the start; `seen` counts them. Raises as `sample_frames`.
 
@@ -211,8 +216,8 @@ def decoded_frames(
     def wants(time: Fraction, _: Fraction) -> bool:
         return sum(beat.takes(time) for beat in beats) > 0  # each has to see every frame
 
-    with HARDWARE.open_pictures(path) as container:
-        stream = picture_track(container)
+    with HARDWARE.open_pictures(path, track) as container:
+        stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
         if stream.duration and stream.time_base:
@@ -228,7 +233,7 @@ def decoded_frames(
 
 
 def frames_on_screen(
-    path: Path, times_ms: Sequence[int], *, decoding: Decoding | None = None
+    path: Path, times_ms: Sequence[int], *, decoding: Decoding | None = None, track: int | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """What a player shows at each of `times_ms`, which ascend, as decoded: the last frame that has begun, in one pass.
 
@@ -241,8 +246,8 @@ def frames_on_screen(
     due = next(waiting, None)
     if due is None:
         return
-    with HARDWARE.open_pictures(path) as container:
-        stream = picture_track(container)
+    with HARDWARE.open_pictures(path, track) as container:
+        stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
         for frame, time in _decode(container, stream, seen, _on_screen(times_ms)):

@@ -10,11 +10,13 @@ import av
 import structlog
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from domain.errors import MediaUnreadable
 from infrastructure.media.orientation import orientation_of
-from infrastructure.media.source import open_media, picture_track
+from infrastructure.media.source import open_media
+from infrastructure.media.tracks import picture_track
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +41,11 @@ class Hardware:
         """None once it turned out that there is no such device."""
         self._takes: dict[Look, bool] = {}
 
-    def open_pictures(self, path: Path) -> InputContainer:
+    def open_pictures(self, path: Path, track: int | None = None) -> InputContainer:
         """As `open_media`; decodes on hardware what is large and what the hardware decodes as software does."""
         container = open_media(path)
         try:
-            stream = picture_track(container)
+            stream = picture_track(path, container, track)
             is_taken = stream is not None and self._is_taken(path, stream)
         except BaseException:
             container.close()
@@ -62,10 +64,10 @@ class Hardware:
             return False
         look = (context.name, context.profile, context.pix_fmt, context.width, context.height)
         if look not in self._takes:
-            self._takes[look] = self._is_the_same(path)
+            self._takes[look] = self._is_the_same(path, stream.index)
         return self._takes[look]
 
-    def _is_the_same(self, path: Path) -> bool:
+    def _is_the_same(self, path: Path, index: int) -> bool:
         """Whether the first frames come out of the hardware as they do in software."""
         try:
             container = self._opened(path)
@@ -75,12 +77,12 @@ class Hardware:
             return False
         with container:
             try:
-                found = _first_frames(container)
+                found = _first_frames(container, index)
             except _FAILURES as error:
                 log.warning("hardware.fails", kind=self._kind, path=str(path), error=str(error))
                 return False
         with open_media(path) as software:
-            return bool(found) and found == _first_frames(software)
+            return bool(found) and found == _first_frames(software, index)
 
     def _opened(self, path: Path) -> InputContainer:
         kind = self._kind
@@ -89,10 +91,10 @@ class Hardware:
         return open_media(path, hwaccel=HWAccel(kind, allow_software_fallback=True))
 
 
-def _first_frames(container: InputContainer) -> list[tuple[object, ...]]:
+def _first_frames(container: InputContainer, index: int) -> list[tuple[object, ...]]:
     """Time, size and orientation of each."""
-    stream = picture_track(container)
-    frames = islice(container.decode(stream), FIRST_FRAMES) if stream is not None else ()
+    decoded = islice(container.decode(container.streams[index]), FIRST_FRAMES)
+    frames = [frame for frame in decoded if isinstance(frame, VideoFrame)]
     return [(frame.pts, frame.time_base, frame.width, frame.height, orientation_of(frame)) for frame in frames]
 
 

@@ -39,6 +39,23 @@ class Pictures(msgspec.Struct, frozen=True):
         """What is on screen then, at most `POSTER_WIDTH` wide; without a time, one chosen before scenes were known."""
         return self.folder / ("poster.webp" if at_ms is None else f"poster-{at_ms}.webp")
 
+    def keep_to(self, track: int | None) -> None:
+        """From now on they are of this picture track, None: the one that is chosen for all. Those of another one go.
+
+        Raises:
+            StorageFailed: the disk is full, or the folder may not be written to.
+        """
+        note, wanted = self.folder / "track", "" if track is None else str(track)
+        try:
+            if wanted == (note.read_text() if note.exists() else ""):
+                return
+            for picture in self.folder.glob("*.webp"):
+                picture.unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(wanted)
+        except OSError as error:
+            raise StorageFailed(f"{note} cannot be stored: {error.strerror or error}") from error
+
     def sheet(self, sheet: SpriteSheet) -> Path:
         """A sprite sheet; other tiles at other times have another name."""
         tiles = f"{sheet.columns}x{sheet.rows}-{sheet.tile_width}x{sheet.tile_height}-{sheet.count}"

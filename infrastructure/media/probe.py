@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import msgspec
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -20,11 +21,10 @@ from infrastructure.media.dates import capture_time
 from infrastructure.media.gps import Place, exif_place, place_in
 from infrastructure.media.header import open_header
 from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
-from infrastructure.media.source import checked, open_media, picture_track, sound_track
+from infrastructure.media.source import checked, open_media
 from infrastructure.media.streams import codec_name, hdr_of, streams_of
+from infrastructure.media.tracks import PACKETS_TO_FIRST_FRAME, flaw_of, tracks_in_header, tracks_of
 
-PACKETS_TO_FIRST_FRAME = 300
-"""Enough for a group of pictures of 10 s; a picture track that shows nothing in these is broken."""
 _MAKE = ("com.apple.quicktime.make", "make", "com.android.manufacturer", "manufacturer")
 _MODEL = ("com.apple.quicktime.model", "model", "com.android.model")
 _LENS = ("com.apple.quicktime.camera.lens_model", "lens_model", "lens")
@@ -64,26 +64,32 @@ class _Exif(msgspec.Struct, frozen=True, kw_only=True):
     lens: str | None = None
 
 
-def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Probe:
+def probe(
+    path: Path, *, zone: tzinfo = UTC, file_name: str | None = None, track: int | None = None
+) -> Probe:
     """Read a file's container; decodes at most its first frame.
 
-    `zone` is for capture times that are written without one; `file_name` when the file is a copy under another name.
+    `zone` is for capture times that are written without one; `file_name` when the file is a copy under another name;
+    `track` is the index of a picture or sound track that the facts are to be of.
 
     Raises:
+        InvalidParameter: there is no such track.
         MediaMissing: the file is not there, a folder, or not readable.
         MediaUnreadable: it is empty, no media, or not even its header can be read.
     """
     size_bytes = checked(path).st_size
     container, flaw = open_header(path)
     with container:
-        picture: VideoStream | None = None
-        try:
-            picture = picture_track(container)
-        except MediaUnreadable as error:
-            flaw = error
+        tracks = tracks_of(path, track) if flaw is None else tracks_in_header(container)
+        picture = container.streams[tracks.picture.track] if tracks.picture else None
+        assert picture is None or isinstance(picture, VideoStream)
+        sound = container.streams[tracks.sound.track] if tracks.sound else None
+        assert sound is None or isinstance(sound, AudioStream)
+        flaw = flaw or flaw_of(path, tracks, "video")
         has_video = picture is not None or flaw is not None
-        sound = sound_track(container)
         if not has_video and sound is None:
+            if (unheard := flaw_of(path, tracks, "audio")) is not None:
+                raise unheard
             raise MediaUnreadable(f"{path} has neither a picture nor a sound track")
         tags = _lower(container.metadata)
         track_tags = [_lower(stream.metadata) for stream in container.streams]
@@ -129,7 +135,7 @@ def probe(path: Path, *, zone: tzinfo = UTC, file_name: str | None = None) -> Pr
             camera_model=_first(every, _MODEL) or exif.model,
             lens=_first(every, _LENS) or exif.lens,
             hdr=hdr_of(picture, frame) if picture and frame else None,
-            streams=streams_of(container),
+            streams=streams_of(container, {one.track: one.reason for one in (tracks.picture, tracks.sound) if one}),
             audio_channels=sound.codec_context.channels or None if sound is not None else None,
             sample_rate=sample_rate,
         )

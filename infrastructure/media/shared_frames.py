@@ -66,7 +66,8 @@ class SharedFrames:
         """Those who have neither begun to read nor ended without."""
         self._begins_at = 0.0
         """When the pass begins whoever is missing, on the monotonic clock; known once somebody waits."""
-        self._path: Path | None = None
+        self._source: tuple[Path, int | None] | None = None
+        """The file, and the track if one was asked for."""
         self._readers: list[_Reader] = []
         self._seen = Decoding()
         self._frames: Iterator[tuple[VideoFrame, Fraction]] | None = None
@@ -105,11 +106,18 @@ class SharedFrames:
         layout: Layout = "rgb24",
         is_lazy: bool = False,
         decoding: Decoding | None = None,
+        track: int | None = None,
     ) -> Iterator[Frame]:
         seen = decoding or Decoding()
-        if not self._come(reader) or not self._join(reader, path):
+        if not self._come(reader) or not self._join(reader, (path, track)):
             yield from sample_frames(
-                path, every_ms=every_ms, max_side=max_side, layout=layout, is_lazy=is_lazy, decoding=seen
+                path,
+                every_ms=every_ms,
+                max_side=max_side,
+                layout=layout,
+                is_lazy=is_lazy,
+                decoding=seen,
+                track=track,
             )
             return
         reader.sampler = Sampler(every_ms, Shaper(max_side, layout, is_lazy=is_lazy))
@@ -125,13 +133,13 @@ class SharedFrames:
         finally:
             self._leave(reader)
 
-    def _join(self, reader: _Reader, path: Path) -> bool:
-        """Take part, if the pass is over the same copy of the file and has not begun yet; whether it does."""
+    def _join(self, reader: _Reader, source: tuple[Path, int | None]) -> bool:
+        """Take part, if the pass is over the same track of the same copy and has not begun yet; whether it does."""
         with self._changed:
-            if self._frames is not None or self._path not in (None, path):
+            if self._frames is not None or self._source not in (None, source):
                 return False
-            if self._path is None:
-                self._path, self._begins_at = path, time.monotonic() + PATIENCE_S
+            if self._source is None:
+                self._source, self._begins_at = source, time.monotonic() + PATIENCE_S
             self._readers.append(reader)
             return True
 
@@ -154,9 +162,10 @@ class SharedFrames:
                     continue
                 self._is_decoding = True
                 if self._frames is None:
-                    assert self._path is not None
+                    assert self._source is not None
+                    path, track = self._source
                     beats = {each.sampler.every_ms for each in self._readers}
-                    self._frames = decoded_frames(self._path, self._seen, beats)
+                    self._frames = decoded_frames(path, self._seen, beats, track)
                 frames, readers = self._frames, tuple(self._readers)
             self._decode_one(frames, readers)
 

@@ -5,11 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.audio.stream import AudioStream
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Disposition, Stream
-from av.video.stream import VideoStream
+from av.stream import Stream
 
 from domain.errors import MediaUnreadable
 from infrastructure.media.opening import again, opened
@@ -89,45 +87,6 @@ def _bound_pictures(path: Path, container: InputContainer) -> None:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def picture_track(container: InputContainer) -> VideoStream | None:
-    """The first moving picture; a cover image does not count.
-
-    Raises:
-        MediaUnreadable: there is one, and nothing here decodes its codec.
-    """
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue
-        if _decoder(stream) is None:
-            raise MediaUnreadable(
-                f"the picture of {container.name} is in a codec that FFmpeg does not decode here"
-            )
-        return stream
-    return None
-
-
-def sound_track(container: InputContainer) -> AudioStream | None:
-    """The first sound track that can be decoded."""
-    return next((stream for stream in container.streams.audio if _decoder(stream) is not None), None)
-
-
-def _decoder(stream: Stream) -> object | None:
-    # PyAV's types say there always is one; for codecs it does not know there is none.
-    return stream.codec_context
-
-
-def has_picture(path: Path) -> bool:
-    """Whether there is a moving picture; raises as `open_media`."""
-    with open_media(path) as container:
-        return picture_track(container) is not None
-
-
-def has_sound(path: Path) -> bool:
-    """Whether there is a sound track; raises as `open_media`."""
-    with open_media(path) as container:
-        return sound_track(container) is not None
 
 
 def origin(container: InputContainer) -> Fraction:

@@ -12,7 +12,8 @@ from av.video.reformatter import VideoReformatter
 from domain.errors import MediaUnreadable
 from infrastructure.media.frames import Decoding, frames_on_screen
 from infrastructure.media.orientation import Screen, displayed, fit, orientation_of
-from infrastructure.media.source import open_media, origin, picture_track, seek_before
+from infrastructure.media.source import open_media, origin, seek_before
+from infrastructure.media.tracks import picture_track
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +37,7 @@ def fitted(size: Size, *, width: int | None = None, side: int | None = None) -> 
 
 
 def stills_at(
-    path: Path, times_ms: Sequence[int], size: Size, *, decoding: Decoding | None = None
+    path: Path, times_ms: Sequence[int], size: Size, *, decoding: Decoding | None = None, track: int | None = None
 ) -> Iterator[tuple[int, "Image"]]:
     """What is on screen at each of `times_ms`, which ascend, in one pass through the file.
 
@@ -45,16 +46,16 @@ def stills_at(
     """
     scaler = VideoReformatter()
     last: tuple[VideoFrame, Image] | None = None
-    for at_ms, frame in frames_on_screen(path, times_ms, decoding=decoding):
+    for at_ms, frame in frames_on_screen(path, times_ms, decoding=decoding, track=track):
         if last is None or last[0] is not frame:
             last = frame, _still(frame, scaler, size)
         yield at_ms, last[1]
 
 
-def still_at(path: Path, at_ms: int, size: Size) -> "Image":
+def still_at(path: Path, at_ms: int, size: Size, *, track: int | None = None) -> "Image":
     """The same picture as `stills_at` gives, found by seeking; raises as it does."""
     with open_media(path) as container:
-        stream = picture_track(container)
+        stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
         stream.thread_type = "AUTO"

@@ -2,8 +2,10 @@
 
 import re
 import struct
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
+import av
 from av.audio.codeccontext import AudioCodecContext
 from av.codec.context import CodecContext
 from av.container import InputContainer
@@ -19,6 +21,8 @@ from infrastructure.media.orientation import side_data
 
 _DOLBY_VISION_TAGS = {"dvh1", "dvhe", "dvav", "dva1", "dav1"}
 _PCM = re.compile(r"pcm_[a-z](\d+)")
+_STREAM = re.compile(r"^\s+Stream #0:(\d+)[^ ]*: \w+: (\S+)(?: \((\S+) /)?", re.MULTILINE)
+"""What FFmpeg says of a stream, such as `Stream #0:1[0x2](und): Audio: none (apac / 0x63617061), 48000 Hz`."""
 _FLAC_INFO = 34
 _ALAC_COOKIE, _ALAC_DEPTH = 36, 17
 _MASTERING = struct.Struct("=20i2i")
@@ -27,9 +31,26 @@ _LIGHT = struct.Struct("=2I")
 """AVContentLightMetadata: of the brightest pixel, of the brightest frame on average."""
 
 
-def streams_of(container: InputContainer) -> tuple[MediaStream, ...]:
-    """Every stream in the order of the file."""
-    return tuple(_stream(stream) for stream in container.streams)
+def streams_of(container: InputContainer, chosen: Mapping[int, str]) -> tuple[MediaStream, ...]:
+    """Every stream in the order of the file. `chosen`: why each of those is looked at or heard, by index."""
+    names = codecs_without_decoder(container)
+    return tuple(_stream(stream, names.get(stream.index), chosen.get(stream.index)) for stream in container.streams)
+
+
+def codecs_without_decoder(container: InputContainer) -> dict[int, str]:
+    """By index, the picture and sound tracks that nothing here decodes."""
+    # PyAV's types say there always is a decoder.
+    lost = [s.index for s in container.streams if s.type in {"video", "audio"} and cast("Any", s).codec_context is None]
+    if not lost:
+        return {}
+    # PyAV tells the codec only of what it decodes, but for this text.
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        said = {int(index): tag or codec for index, codec, tag in _STREAM.findall(cast("Any", container).dumps_format())}
+    finally:
+        av.logging.set_level(level)
+    return {index: said.get(index, "unknown") for index in lost}
 
 
 def codec_name(context: CodecContext) -> str:
@@ -37,7 +58,7 @@ def codec_name(context: CodecContext) -> str:
     return context.codec.canonical_name
 
 
-def _stream(stream: Stream) -> MediaStream:
+def _stream(stream: Stream, undecoded: str | None, chosen: str | None) -> MediaStream:
     # PyAV's types say there always is one; for codecs it does not know there is none.
     context: Any = stream.codec_context
     tags = {key.lower(): value.strip() for key, value in stream.metadata.items()}
@@ -45,13 +66,14 @@ def _stream(stream: Stream) -> MediaStream:
     about: dict[str, Any] = {
         "index": stream.index,
         "kind": stream.type,
-        "codec": codec_name(context) if context is not None else None,
+        "codec": codec_name(context) if context is not None else undecoded,
         "profile": getattr(stream, "profile", None) or None,
         "language": language if language not in {"", "und"} else None,
         "title": tags.get("title") or None,
         "dispositions": tuple(
             one.name.lower() for one in Disposition if one.name and stream.disposition & one
         ),
+        "chosen": chosen,
         "bit_rate": getattr(context, "bit_rate", None) or None,
     }
     match context:

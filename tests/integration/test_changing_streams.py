@@ -1,4 +1,4 @@
-"""Films whose picture or sound becomes another in the middle, through the producers."""
+"""Films whose picture becomes another in the middle, and films of several tracks, through the producers."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import media
 from tests.support.produce import Family
+from tests.support.tracks import Picture, Sound, film, silence, speech
 
 SIZES = {
     "taller": ((160, 160), {}),
@@ -62,3 +63,45 @@ def test_pixels_of_another_kind_are_no_cut(light: Family, tmp_path: Path) -> Non
     parts = [((160, 120), 2000, {"pixel_format": kind}) for kind in ("yuv420p", "yuv422p", "yuv420p10le", "yuv444p")]
     made = light("scene_detection", sizes_in_turn(tmp_path / "a.ts", *parts))
     assert (made.error, len(made.found), made.outcome.metrics["frames"]) == (None, 1, 80)
+
+
+# ---- tracks ------------------------------------------------------------------------------------------------------
+
+STILL = Picture(count=1, grey=200, size=(64, 48))
+
+
+def test_a_run_tells_which_track_it_was_about(light: Family, tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mkv", STILL, Picture(), Sound(silence(2)), Sound(speech(2)))
+    (_, _, _, found), = light("metadata_extraction", path).found
+    assert [stream.get("chosen") for stream in found["streams"]] == [None, "film", None, "heard"]
+    for task_type, frames in (("scene_detection", 20), ("face_detection", 2)):
+        metrics = light(task_type, path).outcome.metrics
+        assert (metrics["track"], metrics["frames"]) == (1, frames)
+        metrics = light(task_type, path, config={"track": 0}).outcome.metrics
+        assert (metrics["track"], metrics["frames"]) == (0, 1)
+    asked, = light("metadata_extraction", path, config={"track": 2}).found
+    assert [stream.get("chosen") for stream in asked[3]["streams"]] == [None, "film", "asked", None]
+
+
+@pytest.mark.parametrize("task_type", ["metadata_extraction", "scene_detection", "face_detection", "thumbnails"])
+def test_a_track_that_is_not_there_is_refused(light: Family, tmp_path: Path, task_type: str) -> None:
+    path = film(tmp_path / "a.mkv", Picture(), Sound(speech(1)))
+    made = light(task_type, path, config={"track": 7})
+    assert (made.error, made.found) == ("InvalidParameter", [])
+    assert "config.track: 7 is no" in made.message
+    assert "picture in 0" in made.message
+
+
+def test_thumbnails_are_of_the_track_that_was_asked_for_last(light: Family, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = film(tmp_path / "a.mkv", Picture(), Picture(grey=200))
+
+    def greys(**config: int) -> set[int]:
+        made = light("thumbnails", path, config=config)
+        assert made.error is None
+        pictures = list((tmp_path / "pictures").rglob("*.webp"))
+        assert len(pictures) == len(made.found)
+        return {round(float(np.asarray(Image.open(each).convert("L"))[0, 0]), -1) for each in pictures}
+
+    assert [greys(), greys(track=1), greys(track=1), greys()] == [{100}, {200}, {200}, {100}]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import pytest
 from domain.errors import JobCancelled, MediaUnreadable
 from infrastructure.media import shared_frames
 from infrastructure.media.frames import Decoding, SampleFrames, sample_frames
-from infrastructure.media.shared_frames import DEPTH, SharedFrames
+from infrastructure.media.shared_frames import DEPTH
 from tests.support import media
+from tests.support.shared import together
 
 WISHES = (
     {"max_side": 64, "layout": "bgr24"},
@@ -29,26 +30,6 @@ def seen(sample: SampleFrames, path: Path, **wish: Any) -> tuple[list[tuple[Any,
     # Now that the decoder is done: what it wrote later must not be in them.
     told = [(frame.index, frame.time, frame.image.shape, frame.image.tobytes(), count) for frame, count in frames]
     return told, decoding
-
-
-def together(*works: Callable[[SampleFrames], Any], wait: Callable[[], None] = lambda: None) -> list[Any]:
-    """What each of `works` returns or raises, all in threads over one pass."""
-    shared, results = SharedFrames(len(works)), [None] * len(works)
-
-    def work(number: int) -> None:
-        with shared.reader(wait) as sample:
-            try:
-                results[number] = works[number](sample)
-            except Exception as error:  # noqa: BLE001 - looked at by the test
-                results[number] = error
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads)
-    return results
 
 
 @contextmanager
