@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from domain.errors import JobCancelled, MediaUnreadable
 from infrastructure.media.mixing import Mixer
 from infrastructure.media.orientation import UPRIGHT, Orientation, Screen, displayed, fit, orientation_of
-from infrastructure.media.source import open_media, origin, seek_before
+from infrastructure.media.source import MOST_PIXELS, MOST_SIDE, open_media, origin, seek_before
 from infrastructure.media.tracks import picture_track, sound_of, tracks_of
 
 CLOCK = Fraction(1, 90_000)
@@ -268,4 +268,7 @@ def _size(container: InputContainer, source: VideoStream) -> tuple[int, int]:
             screen.note(frame)
             width, height = displayed(frame)
             break
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:  # its pixels are far wider than high
+        smaller = min((MOST_PIXELS / (width * height)) ** 0.5, MOST_SIDE / max(width, height))
+        width, height = int(width * smaller), int(height * smaller)
     return max(2, width // 2 * 2), max(2, height // 2 * 2)

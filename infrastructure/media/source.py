@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from domain.errors import MediaUnreadable
 from infrastructure.media.opening import again, opened
@@ -75,7 +75,7 @@ def _bound_pictures(path: Path, container: InputContainer) -> None:
     """Refuse pictures that are too large, now or when they grow later in the file."""
     for stream in container.streams.video:
         context = stream.codec_context
-        if _decoder(stream) is None or stream.disposition & Disposition.attached_pic:
+        if not has_decoder(stream) or stream.disposition & Disposition.attached_pic:
             continue
         if context.width * context.height > MOST_PIXELS or max(context.width, context.height) > MOST_SIDE:
             raise MediaUnreadable(
@@ -83,6 +83,12 @@ def _bound_pictures(path: Path, container: InputContainer) -> None:
                 f" and {MOST_SIDE} a side are decoded"
             )
         context.options = {**context.options, "max_pixels": str(MOST_PIXELS)}
+
+
+def has_decoder(stream: Stream) -> bool:
+    """Whether something here decodes its codec."""
+    context: object = stream.codec_context  # PyAV's types say there always is one
+    return context is not None
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from domain.artifacts.video_metadata import Hdr, HdrFormat, MediaStream
 from infrastructure.media.orientation import side_data
+from infrastructure.media.source import has_decoder
 
 _DOLBY_VISION_TAGS = {"dvh1", "dvhe", "dvav", "dva1", "dav1"}
 _PCM = re.compile(r"pcm_[a-z](\d+)")
@@ -39,8 +40,7 @@ def streams_of(container: InputContainer, chosen: Mapping[int, str]) -> tuple[Me
 
 def codecs_without_decoder(container: InputContainer) -> dict[int, str]:
     """By index, the picture and sound tracks that nothing here decodes."""
-    # PyAV's types say there always is a decoder.
-    lost = [s.index for s in container.streams if s.type in {"video", "audio"} and cast("Any", s).codec_context is None]
+    lost = [s.index for s in container.streams if s.type in {"video", "audio"} and not has_decoder(s)]
     if not lost:
         return {}
     # PyAV tells the codec only of what it decodes, but for this text.

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from domain.errors import InvalidParameter, MediaUnreadable
 from infrastructure.media.listening import SILENT, heard_on
-from infrastructure.media.source import checked, open_media
+from infrastructure.media.source import checked, has_decoder, open_media
 from infrastructure.media.streams import codecs_without_decoder
 
 Kind = Literal["video", "audio"]
@@ -171,7 +171,7 @@ def _chosen(
 ) -> Tracks:
     moving = [s for s in container.streams if not s.disposition & Disposition.attached_pic]
     every: list[Any] = [s for s in moving if s.type in WORDS]
-    kinds: dict[int, Kind] = {stream.index: stream.type for stream in every if stream.codec_context is not None}
+    kinds: dict[int, Kind] = {stream.index: stream.type for stream in every if has_decoder(stream)}
     names = codecs_without_decoder(container) if len(kinds) < len(every) else {}
     undecodable = {
         kind: ", ".join(dict.fromkeys(names[stream.index] for stream in every if stream.type == kind))
