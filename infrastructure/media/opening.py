@@ -101,5 +101,7 @@ def _walked(path: Path, root: Path, parts: tuple[str, ...]) -> int:
 def _require_regular(path: Path, facts: os.stat_result) -> None:
     if stat.S_ISDIR(facts.st_mode):
         raise MediaMissing(f"{path} is a folder, not a media file")
+    if stat.S_ISLNK(facts.st_mode):  # every symlink was resolved, so this one leads back to itself or is new
+        raise MediaMissing(f"{path} cannot be opened: its symlinks lead in a circle, or are being changed")
     if not stat.S_ISREG(facts.st_mode):
         raise MediaMissing(f"{path} is not a regular file")
