@@ -9,7 +9,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
-from api.parameters import Parameters
+from api.parameters import EVERY_READ, Parameters
 from domain.errors import InvalidParameter, PositionNotReached
 from projectors.position import ServedPosition
 
@@ -79,7 +79,7 @@ class Edge:
 
     async def _wait(self, query: Mapping[str, str]) -> int:
         """The position served, once it is the one asked for."""
-        if "min_position" not in query:
+        if not query.keys() & EVERY_READ:
             return self.served.now()
         position = _whole(query, "min_position", 0, 2**63 - 1)
         wait_ms = _whole(query, "wait_ms", WAIT_MS, MOST_WAIT_MS)

@@ -47,6 +47,26 @@ _WAIT = {
     "schema": {"type": "integer", "minimum": 0, "maximum": 30_000, "default": 2_000},
 }
 _POSITION = {"description": "Log position that the answer knows of.", "schema": {"type": "string"}}
+STREAM = "/v1/videos/{video_id}/stream"
+FILES = {
+    STREAM: "*/*",
+    "/v1/videos/{video_id}/clip": "video/mp4",
+    "/v1/videos/{video_id}/poster": "image/webp",
+    "/v1/videos/{video_id}/sprites/{index}": "image/webp",
+    "/v1/thumbnails/{video_id}/{timestamp_ms}": "image/webp",
+}
+"""Answers that are files, with their media type; a video is sent as what its name says."""
+KEPT = {*FILES, "/v1/videos/{video_id}/sprites.vtt"} - {STREAM, "/v1/videos/{video_id}/clip"}
+"""Answers that carry an ETag."""
+EVENTS = "/v1/tasks/{task_id}/events"
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["task", "progress", "end"]},
+        "data": {"type": "string", "description": "JSON: the task, or its progress."},
+    },
+}
 _PROBLEM = {
     "description": "Refused, see `code`.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -57,12 +77,11 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     """What the framework derives from handlers, plus what all of them share."""
     schemas = document["components"]["schemas"]
     from api.problems import Problem
-    from api.routes.videos import VideoBody
+    from api.routes import BODIES
 
-    for struct in (Problem, VideoBody):
-        _, found = msgspec.json.schema_components((struct,), ref_template="#/components/schemas/{name}")
-        for name, schema in found.items():
-            schemas.setdefault(name, schema)
+    # The decoder's own description: it knows bounds, enumerations and that unknown members are refused.
+    _, found = msgspec.json.schema_components((Problem, *BODIES), ref_template="#/components/schemas/{name}")
+    schemas |= found
     for name, example in COMPONENTS.items():
         if name in schemas:
             schemas[name]["example"] = example
@@ -80,6 +99,16 @@ def _share(path: str, method: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("400", None)
     responses["default"] = _PROBLEM
+    if path in FILES:
+        content = {FILES[path]: {"schema": {"type": "string", "format": "binary"}}}
+        responses["200"]["content"] = content
+        if path == STREAM:
+            responses["206"] = {"description": "The part that `Range` asked for.", "content": content}
+            responses["416"] = _PROBLEM | {"description": "The range lies outside the file."}
+    if path == EVENTS:
+        responses["200"]["content"] = {"text/event-stream": {"schema": _EVENT}}
+    if path in KEPT:
+        responses["304"] = {"description": "The client has it already (`If-None-Match`)."}
     for status, answer in responses.items():
         if status.startswith("2") and path.startswith("/v1"):
             answer["headers"] = {**answer.get("headers", {}), "Eioku-Position": _POSITION}

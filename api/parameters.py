@@ -5,13 +5,13 @@ Known from the handlers' signatures, so that a parameter that nobody reads is re
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from litestar.params import PathParameter, QueryParameter
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import HTTPScope
-from litestar.typing import FieldDefinition
 
 from domain.errors import InvalidParameter
 
@@ -19,6 +19,7 @@ EVERY_READ = frozenset({"min_position", "wait_ms"})
 ANY_FIELD = "any_field"
 """Option of a handler: it takes every query parameter that begins with this."""
 _WHOLE = re.compile(r"-?[0-9]+")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _MOST = 1_000
 
 
@@ -28,6 +29,7 @@ class Taken(NamedTuple):
     query: frozenset[str]
     whole: frozenset[str]
     """Those of the query and the path that are whole numbers."""
+    dates: frozenset[str]
     any_field: str | None
 
 
@@ -61,6 +63,10 @@ class Parameters:
             value = query.get(name) or str(scope["path_params"].get(name, "0"))
             if not _WHOLE.fullmatch(value):
                 raise InvalidParameter(name, "Expected `int`, a whole number in digits")
+        for name in taken.dates & query.keys():
+            # The decoder would take a number for seconds since 1970.
+            if not _DATE.match(query[name]):
+                raise InvalidParameter(name, "Expected RFC 3339 with an offset, such as 2025-07-01T10:00:00Z")
         return query
 
 
@@ -83,18 +89,18 @@ def _query(text: bytes, taken: Taken) -> dict[str, str]:
 
 
 def _taken(method: str, handler: Any) -> Taken:
-    query, whole = set(EVERY_READ) if method == "GET" else set(), set()
+    query: set[str] = set(EVERY_READ) if method == "GET" else set()
+    whole: set[str] = set()
+    dates: set[str] = set()
     for argument, field in handler.parsed_fn_signature.parameters.items():
         kind = field.kwarg_definition
         if isinstance(kind, PathParameter | QueryParameter):
             name = kind.name or argument
             if isinstance(kind, QueryParameter):
                 query.add(name)
-            if _is_whole(field):
+            kinds: Sequence[Any] = (field.annotation, *field.args)
+            if int in kinds:
                 whole.add(name)
-    return Taken(frozenset(query), frozenset(whole), handler.opt.get(ANY_FIELD))
-
-
-def _is_whole(field: FieldDefinition) -> bool:
-    kinds: Sequence[Any] = (field.annotation, *field.args)
-    return int in kinds
+            if datetime in kinds:
+                dates.add(name)
+    return Taken(frozenset(query), frozenset(whole), frozenset(dates), handler.opt.get(ANY_FIELD))

@@ -14,7 +14,7 @@ from application.handle import store
 from application.ports import EventLog, LogItem
 from application.request_task import video_of
 from domain import run, task
-from domain.artifacts import payload_type
+from domain.artifacts import LATEST, payload_type
 from domain.artifacts.envelope import BatchHead, Item, Payload, artifact_id_of, pack
 from domain.artifacts.fields import Language
 from domain.errors import IdTaken, InvalidArtifact, InvalidParameter
@@ -33,10 +33,13 @@ MOST_PAYLOAD_BYTES = 64 * 1024
 WORKER = "import"
 
 
+TypeName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(LATEST)})]
+
+
 class ImportedArtifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One artifact as a client sends it."""
 
-    artifact_type: str
+    artifact_type: TypeName
     span_start_ms: int
     span_end_ms: int
     payload: msgspec.Raw
@@ -59,7 +62,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     config: dict[str, Any] = {}
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     """When the tool did its work; None = now."""
-    artifact_types: tuple[str, ...] = ()
+    artifact_types: tuple[TypeName, ...] = ()
     """What was looked for, beyond what was found."""
     run_id: UUID | None = None
 

@@ -14,6 +14,7 @@ from api.parameters import ANY_FIELD
 from api.request import Call
 from api.routes.common import Cursor, Millis, Profile, Selection, clamped, known_type
 from application.ports import EventLog
+from domain.artifacts import LATEST
 from domain.artifacts.envelope import Artifact
 from domain.errors import InvalidParameter
 from domain.event import DomainEvent
@@ -79,7 +80,8 @@ class Artifacts(Controller):
         request: Call,
         video_id: FromPath[UUID],
         artifact_type: Annotated[
-            str | None, QueryParameter(name="type", description="Artifact type.")
+            str | None,
+            QueryParameter(name="type", description="Artifact type.", schema_extra={"enum": sorted(LATEST)}),
         ] = None,
         from_ms: Millis = None,
         to_ms: Millis = None,

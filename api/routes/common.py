@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from litestar.params import QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta
 
 from domain.artifacts import LATEST
 from domain.errors import InvalidParameter
+from domain.pipeline import BY_NAME
+from domain.selection import MODES
 
 MOST_MS = 2**31 - 1
 
@@ -28,12 +30,14 @@ Profile = Annotated[
 ]
 Selection = Annotated[
     str | None,
-    QueryParameter(
-        description="Whose results count: default, latest, latest_per_language, profile, pinned, best_quality or all."
-        " Beats the stored policy.",
-        max_length=100,
-    ),
+    QueryParameter(description="Whose results count. Beats the stored policy.", schema_extra={"enum": [*MODES]}),
 ]
+_TYPE = {"enum": sorted(LATEST)}
+TypeInQuery = Annotated[str, QueryParameter(description="Artifact type.", schema_extra=_TYPE)]
+TypeInPath = Annotated[str, PathParameter(description="Artifact type.", schema_extra=_TYPE)]
+TaskType = Annotated[str, Meta(extra_json_schema={"enum": [*BY_NAME]})]
+NOT_BLANK = {"pattern": r"\S"}
+"""For the description; `filled` sees to it."""
 
 
 def utc(parameter: str, at: datetime | None) -> datetime | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody, PathParameter
 from msgspec import Meta
 
 from api.live import now
@@ -18,6 +18,9 @@ from domain.task import PRIORITIES, Priority
 from projectors import queues as read
 
 ALL = "all"
+TypeOrAll = Annotated[
+    str, PathParameter(description="Task type, or `all`.", schema_extra={"enum": [ALL, *BY_NAME]})
+]
 
 
 class QueueClass(msgspec.Struct, frozen=True):
@@ -78,7 +81,7 @@ class Queues(Controller):
 
     @post("/{task_type:str}/pause", status_code=200)
     async def pause(
-        self, request: Call, task_type: FromPath[str], data: JSONBody[PauseBody | None] = None
+        self, request: Call, task_type: TypeOrAll, data: JSONBody[PauseBody | None] = None
     ) -> QueueList:
         """Hold back the waiting tasks of a type, or of `all`; what runs goes on. Lasts until it is resumed."""
         wish = data or PauseBody()
@@ -98,7 +101,7 @@ class Queues(Controller):
 
     @post("/{task_type:str}/resume", status_code=200)
     async def resume(
-        self, request: Call, task_type: FromPath[str], data: JSONBody[ResumeBody | None] = None
+        self, request: Call, task_type: TypeOrAll, data: JSONBody[ResumeBody | None] = None
     ) -> QueueList:
         """Hand out the waiting tasks of a type, or of `all`, again; an off-peak window still holds."""
         wish = data or ResumeBody()

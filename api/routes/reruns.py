@@ -12,6 +12,7 @@ from msgspec import Meta as Limits
 
 from api.live import now
 from api.request import Call
+from api.routes.common import TaskType
 from application.request_task import Asked, request_task
 from domain.artifacts.fields import Language
 from domain.errors import TaskActive, VideoNotFound
@@ -29,7 +30,7 @@ SETTLE_S = 5.0
 class RerunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be done again, and on which videos."""
 
-    task_type: str
+    task_type: TaskType
     where: Annotated[str, Limits(max_length=2_000)] = ""
     """Such as `profile<balanced or missing`; empty = every video. docs/operations.md has the language."""
     profile: Annotated[str, Limits(max_length=200)] | None = None

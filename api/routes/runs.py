@@ -5,10 +5,11 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from api.request import Call
-from api.routes.common import Cursor, known_type
+from api.routes.common import Cursor, TypeInQuery, known_type
+from domain.artifacts import LATEST
 from projectors import runs as read
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
@@ -23,7 +24,10 @@ class ProfileList(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-OfType = Annotated[str | None, QueryParameter(description="Only runs that looked for this.")]
+OfType = Annotated[
+    str | None,
+    QueryParameter(description="Only runs that looked for this.", schema_extra={"enum": sorted(LATEST)}),
+]
 
 
 class Runs(Controller):
@@ -65,7 +69,7 @@ class Runs(Controller):
         self,
         request: Call,
         video_id: FromPath[UUID],
-        artifact_type: FromQuery[str],
+        artifact_type: TypeInQuery,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> ProfileList:

@@ -7,7 +7,7 @@ from litestar import Controller, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api.request import Call
-from api.routes.common import Cursor, Millis, Profile, Selection, clamped, filled
+from api.routes.common import NOT_BLANK, Cursor, Millis, Profile, Selection, clamped, filled
 from api.routes.timeline import Confidence, Direction, Label, Query, finite
 from domain.artifacts.embedding import unpacked
 from domain.errors import ConflictingFilters, InvalidParameter, ServiceUnavailable
@@ -36,7 +36,10 @@ class Search(Controller):
         request: Call,
         video_id: FromPath[UUID],
         q: Annotated[
-            str, QueryParameter(description="Words that must all be there, stemmed.", max_length=1_000)
+            str,
+            QueryParameter(
+                description="Words that must all be there, stemmed.", max_length=1_000, schema_extra=NOT_BLANK
+            ),
         ],
         direction: FromQuery[Direction],
         from_ms: Millis = None,
@@ -71,7 +74,10 @@ class Search(Controller):
         label: Label = None,
         words: Query = None,
         filename: Annotated[
-            str | None, QueryParameter(description="Part of the file's name, any case.", max_length=255)
+            str | None,
+            QueryParameter(
+                description="Part of the file's name, any case.", max_length=255, schema_extra=NOT_BLANK
+            ),
         ] = None,
         min_confidence: Confidence = None,
         run_id: FromQuery[UUID | None] = None,

@@ -6,10 +6,11 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, delete, get, put
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from api.request import Call
+from api.routes.common import TypeInPath
 from application.request_task import video_of
 from domain.artifacts import payload_type
 from domain.errors import RunNotFound
@@ -24,7 +25,7 @@ class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     mode: Mode
     profile: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    run_id: FromQuery[UUID | None] = None
+    run_id: UUID | None = None
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class Policy(msgspec.Struct, frozen=True):
     artifact_type: str
     mode: str
     profile: str | None = None
-    run_id: FromQuery[UUID | None] = None
+    run_id: UUID | None = None
     is_stored: bool = True
 
 
@@ -44,7 +45,7 @@ class Selections(Controller):
     tags = ("Selection",)
 
     @get("/videos/{video_id:str}/selections/{artifact_type:str}")
-    async def of_video(self, request: Call, video_id: FromPath[UUID], artifact_type: FromPath[str]) -> Policy:
+    async def of_video(self, request: Call, video_id: FromPath[UUID], artifact_type: TypeInPath) -> Policy:
         """The policy stored for one video."""
         payload_type(artifact_type)
         async with request.reading() as connection:
@@ -56,7 +57,7 @@ class Selections(Controller):
         self,
         request: Call,
         video_id: FromPath[UUID],
-        artifact_type: FromPath[str],
+        artifact_type: TypeInPath,
         data: JSONBody[PolicyBody],
     ) -> Policy:
         """Choose whose results count for one video."""
@@ -65,27 +66,27 @@ class Selections(Controller):
 
     @delete("/videos/{video_id:str}/selections/{artifact_type:str}")
     async def clear_for_video(
-        self, request: Call, video_id: FromPath[UUID], artifact_type: FromPath[str]
+        self, request: Call, video_id: FromPath[UUID], artifact_type: TypeInPath
     ) -> None:
         """Let the library's policy count again."""
         await asyncio.to_thread(video_of, request.services.log, request.meta(), video_id)
         await self._clear(request, video_id, artifact_type)
 
     @get("/selections/{artifact_type:str}")
-    async def of_library(self, request: Call, artifact_type: FromPath[str]) -> Policy:
+    async def of_library(self, request: Call, artifact_type: TypeInPath) -> Policy:
         """The policy stored for the whole library."""
         payload_type(artifact_type)
         return await self._read(request, None, artifact_type)
 
     @put("/selections/{artifact_type:str}")
     async def set_for_library(
-        self, request: Call, artifact_type: FromPath[str], data: JSONBody[PolicyBody]
+        self, request: Call, artifact_type: TypeInPath, data: JSONBody[PolicyBody]
     ) -> Policy:
         """Choose whose results count in every video that has no policy of its own."""
         return await self._set(request, None, artifact_type, data)
 
     @delete("/selections/{artifact_type:str}")
-    async def clear_for_library(self, request: Call, artifact_type: FromPath[str]) -> None:
+    async def clear_for_library(self, request: Call, artifact_type: TypeInPath) -> None:
         """Let the default count again: the latest completed run."""
         await self._clear(request, None, artifact_type)
 

@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from api.live import TaskDetail, detail, follow
 from api.request import Call
-from api.routes.common import Cursor
+from api.routes.common import Cursor, TaskType
 from application.request_task import request_task
 from domain.artifacts.fields import Language
+from domain.pipeline import BY_NAME
 from domain.pipeline import task_type as known_task_type
 from domain.task import IMPORT, CancelTask, Priority, RetryTask, TaskStatus
 from projectors import tasks as read
@@ -26,10 +27,10 @@ MOST = 100
 class TaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Work to be done on a video."""
 
-    task_type: str
+    task_type: TaskType
     profile: Annotated[str, Meta(max_length=200)] | None = None
     """fast, balanced or high_quality; balanced if absent."""
-    language: FromQuery[Language | None] = None
+    language: Language | None = None
     config: dict[str, Any] | None = None
     """Parameters laid over the profile's."""
     priority: Priority = "std"
@@ -97,7 +98,7 @@ class Tasks(Controller):
         self,
         request: Call,
         status: FromQuery[TaskStatus | None] = None,
-        task_type: Annotated[str | None, QueryParameter(max_length=100)] = None,
+        task_type: Annotated[str | None, QueryParameter(schema_extra={"enum": [IMPORT, *BY_NAME]})] = None,
         video_id: FromQuery[UUID | None] = None,
         sort_by: FromQuery[read.SortBy] = "created_at",
         sort_order: FromQuery[read.SortOrder] = "desc",

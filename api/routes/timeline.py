@@ -8,7 +8,7 @@ from litestar import Controller, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api.request import Call
-from api.routes.common import Cursor, Millis, Profile, Selection, clamped, filled
+from api.routes.common import NOT_BLANK, Cursor, Millis, Profile, Selection, clamped, filled
 from domain.errors import InvalidParameter
 from projectors import jump as read
 from projectors.selection import selection_filter
@@ -16,13 +16,17 @@ from projectors.selection import selection_filter
 VideoKind = Literal["scene", "transcript", "object", "face", "place", "ocr"]
 Kind = Literal["scene", "transcript", "object", "face", "place", "ocr", "location"]
 Direction = Literal["next", "prev"]
-Label = Annotated[str | None, QueryParameter(description="Exactly this label, case counts.", max_length=200)]
+Label = Annotated[
+    str | None,
+    QueryParameter(description="Exactly this label, in any case.", max_length=200, schema_extra=NOT_BLANK),
+]
 Query = Annotated[
     str | None,
     QueryParameter(
         name="query",
         description="Words that must all be there, stemmed; for locations part of a name.",
         max_length=1_000,
+        schema_extra=NOT_BLANK,
     ),
 ]
 Cluster = Annotated[str | None, QueryParameter(description="Exactly this face cluster.", max_length=200)]

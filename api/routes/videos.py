@@ -17,7 +17,7 @@ from api.idempotency import Answer
 from api.problems import UnsupportedMediaType
 from api.receiving import BODY, UPLOAD
 from api.request import Call
-from api.routes.common import Cursor, Date, Name, filled, utc
+from api.routes.common import NOT_BLANK, Cursor, Date, Name, filled, utc
 from api.sources import Source, resolve
 from api.uploads import Upload, alone, receive, remove
 from application.lagging import news_at
@@ -98,8 +98,10 @@ class Videos(Controller):
         self,
         request: Call,
         status: FromQuery[read.VideoStatus | None] = None,
-        filename: Annotated[str | None, QueryParameter(description="Part of the name, any case.")] = None,
-        collection: FromQuery[str | None] = None,
+        filename: Annotated[
+            str | None, QueryParameter(description="Part of the name, any case.", schema_extra=NOT_BLANK)
+        ] = None,
+        collection: Annotated[str | None, QueryParameter(schema_extra=NOT_BLANK)] = None,
         captured_from: Captured = None,
         captured_to: Captured = None,
         limit: Annotated[int, QueryParameter(ge=1, le=100)] = 50,
