@@ -4,15 +4,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from application.folders import ENDINGS, video_files
+from application.folders import video_files
+from application.kinds import ENDINGS
 from domain.errors import EiokuError
-from domain.scan import ScanProblem
+from domain.scan import PassedOver, ScanProblem
 from eioku.client import ApiRefused, Client
 from eioku.console import Console, show_json, show_table, speed_of
 from eioku.settings import Settings
@@ -49,7 +51,7 @@ def run(settings: Settings, paths: Sequence[Path], about: Mapping[str, Any], *, 
     """Ingest and report; the exit code. `about` goes into every registration: collection, pipeline."""
     console = Console()
     with _api(settings, paths, console, wait=wait) as client:
-        files = register(client, find(paths), about, console)
+        files = register(client, find(paths, console), about, console)
         if wait:
             with bars(console) as progress:
                 follow(client, files, progress)
@@ -63,7 +65,7 @@ def run(settings: Settings, paths: Sequence[Path], about: Mapping[str, Any], *, 
     return 1 if not files or any(file.is_bad for file in files) else 0
 
 
-def find(paths: Iterable[Path]) -> Iterator[tuple[str, str | None]]:
+def find(paths: Iterable[Path], console: Console) -> Iterator[tuple[str, str | None]]:
     """(real path, what is wrong) of the files to register: those named, whatever they are, and the videos in folders."""
     for path in paths:
         whole = os.path.realpath(path.expanduser())
@@ -72,7 +74,12 @@ def find(paths: Iterable[Path]) -> Iterator[tuple[str, str | None]]:
             yield whole, None if is_text else "its name is not UTF-8 text: rename it"
             continue
         found = sorted(video_files(whole, recursive=True), key=lambda one: one.path)
-        yield from ((one.path, one.error if isinstance(one, ScanProblem) else None) for one in found)
+        passed = [one for one in found if isinstance(one, PassedOver)]
+        if passed:
+            console.say(f"{whole}: {len(passed)} passed over, such as {passed[0].path}: {passed[0].reason}.")
+        for one in found:
+            if not isinstance(one, PassedOver):
+                yield one.path, one.error if isinstance(one, ScanProblem) else None
 
 
 def register(
@@ -139,7 +146,16 @@ def bars(console: Console) -> Iterator[Progress]:
 
 def _look(client: Client, file: File) -> None:
     """Fetch the tasks; set `status` when no more work is open or to come."""
-    file.tasks = client.get("/v1/tasks", video_id=file.video_id, limit=100)["tasks"]
+    try:
+        file.tasks = client.get("/v1/tasks", video_id=file.video_id, limit=100)["tasks"]
+    except ApiRefused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:
+            raise
+        # Its content was known from another place: the file is that video's now, if nobody removed it.
+        same = client.pages("/v1/videos", "videos", filename=file.filename)
+        file.video_id = next((one["video_id"] for one in same if one["source"] == file.path), None)
+        file.status = None if file.video_id else "deleted"
+        return
     states = {task["task_type"]: task["status"] for task in reversed(file.tasks)}
     if any(state not in ENDED for state in states.values()) or METADATA not in states:
         return

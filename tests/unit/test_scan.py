@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from application.folders import ENDINGS, video_files
+from application.folders import video_files
 from application.handle import handle, present
+from application.kinds import ENDINGS
 from application.look import MOST_NAMED
 from application.scan import Scanner
 from application.whereabouts import VideoFile
