@@ -34,6 +34,8 @@ def video_files(
             if (facts.st_dev, facts.st_ino) in seen:
                 continue
             seen.add((facts.st_dev, facts.st_ino))
+            with os.scandir(folder):
+                pass  # what is in the way of the folder is told before its rules are asked for
             if os.path.lexists(f"{folder}/{NO_MEDIA}"):
                 yield PassedOver(_shown(folder), f"{NO_MEDIA} lies in it")
                 continue

@@ -56,11 +56,11 @@ def video_of(log: MemoryLog, path: Path):
 
 def test_videos_are_told_by_their_ending_in_any_case_and_hidden_ones_are_passed_over(root):
     for ending in ENDINGS:
-        put(root / f"a{ending.upper()}")
+        put(root / f"{ending[1:]}{ending.upper()}")
     for name in ("b.txt", "noending", ".hidden.mp4", ".cache/c.mp4", "mp4", "d.mp4.part"):
         put(root / name)
     names, problems = found(root)
-    assert names == sorted(f"a{ending.upper()}" for ending in ENDINGS)
+    assert names == sorted(f"{ending[1:]}{ending.upper()}" for ending in ENDINGS)
     assert problems == []
 
 
