@@ -77,6 +77,7 @@ PROBLEMS: dict[type[EiokuError], tuple[int, str]] = {
     errors.IntegrityConflict: (409, "The history holds other content"),
     errors.Undecodable: (500, "A stored event cannot be read"),
     errors.OutOfOrder: (409, "Something before this is missing"),
+    errors.InvalidMessage: (422, "A worker's message cannot be taken"),
     errors.MediaMissing: (404, "The file is not there"),
     errors.MediaUnreadable: (422, "The file cannot be decoded"),
     errors.ModelUnavailable: (503, "No model for this here"),

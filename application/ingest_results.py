@@ -10,7 +10,7 @@ from application.handle import decide, handle, present, store
 from application.ports import EventLog, LogItem
 from domain import capability, run, task, video
 from domain.artifacts import check_batch
-from domain.errors import IntegrityConflict, InvalidArtifact, OutOfOrder, SchemaNotFound
+from domain.errors import IntegrityConflict, InvalidArtifact, InvalidMessage, OutOfOrder, SchemaNotFound
 from domain.event import Command, Meta
 from domain.run import Run, artifacts_stream_of
 from domain.task import Task
@@ -24,6 +24,7 @@ def apply_result(log: EventLog, result: messages.ResultMessage) -> None:
     Raises:
         OutOfOrder: something that was sent before it has not arrived yet; bring it again.
         ConcurrencyConflict, ServiceUnavailable: bring it again.
+        InvalidMessage: it speaks of a task or run that is not there, or that is another tenant's or video's.
     """
     match result:
         case messages.Announced():
@@ -61,7 +62,7 @@ def _announced(log: EventLog, result: messages.Announced) -> None:
 
 def _started(log: EventLog, result: messages.Started) -> Sequence[LogItem]:
     asked = _task(log, result)
-    if asked is None or _run(log, result.run_id) is not None:
+    if _run_of(log, result) is not None:
         return []
     meta = _meta(result)
     start = task.StartTask(
@@ -106,7 +107,7 @@ def _started(log: EventLog, result: messages.Started) -> Sequence[LogItem]:
 
 def _produced(log: EventLog, result: messages.Produced) -> None:
     found = _expected_run(log, result)
-    if found is None or found.has_ended:
+    if found.has_ended:
         return
     try:
         _check(result, found)
@@ -134,8 +135,11 @@ def _check(result: messages.Produced, found: Run) -> None:
 
 def _completed(log: EventLog, result: messages.Completed) -> Sequence[LogItem]:
     found = _expected_run(log, result)
-    if found is None or found.has_ended:
+    if found.has_ended:
         return []
+    if strange := set(result.counts) - set(found.artifact_types):
+        why = f"the run never said that it looks for {', '.join(sorted(strange))}"
+        return _failed(log, result, messages.Fault(code=InvalidArtifact.code, error=why), retryable=False)
     count = sum(result.counts.values())
     stored = log.version(artifacts_stream_of(result.run_id))
     if stored < count:
@@ -144,8 +148,6 @@ def _completed(log: EventLog, result: messages.Completed) -> Sequence[LogItem]:
         why = f"the worker says it found {count} artifacts but sent {stored}"
         return _failed(log, result, messages.Fault(code=InvalidArtifact.code, error=why), retryable=False)
     asked = _task(log, result)
-    if asked is None:
-        return []
     meta = _meta(result)
     done: task.CompleteTask | task.FailTask = task.CompleteTask(
         stream_id=result.task_id, meta=meta, run_id=result.run_id, artifact_count=count
@@ -177,8 +179,6 @@ def _completed(log: EventLog, result: messages.Completed) -> Sequence[LogItem]:
 
 def _reused(log: EventLog, result: messages.Reused) -> Sequence[LogItem]:
     asked, known = _task(log, result), _run(log, result.known)
-    if asked is None:
-        return []
     if known is None or known.counts is None or known.video_id != asked.video_id:
         logger.error("result.reuses_nothing", task_id=str(result.task_id), run_id=str(result.known))
         return []  # the reconciler finds the task with nobody at it, and asks again
@@ -231,7 +231,7 @@ def _ended(
     """The end of an attempt in an error, and what it means for the task."""
     found = _expected_run(log, result)
     asked = _task(log, result)
-    if found is None or found.has_ended or asked is None:
+    if found.has_ended:
         return []
     if not task.decide(asked, what_follows):
         return decide(log, _not_wanted(result, asked))
@@ -239,8 +239,7 @@ def _ended(
 
 
 def _unavailable(log: EventLog, result: messages.Unavailable) -> Sequence[LogItem]:
-    if _task(log, result) is None:
-        return []
+    _task(log, result)
     return decide(
         log,
         task.MarkUnavailable(
@@ -275,17 +274,13 @@ def _meta(result: messages.Result) -> Meta:
     )
 
 
-def _task(log: EventLog, result: messages.Result) -> Task | None:
-    """The task; None, with a word in the log, when nobody here asked for it (a broker with somebody else's messages)."""
+def _task(log: EventLog, result: messages.Result) -> Task:
+    """The task that the result is of; raises InvalidMessage when nobody here asked for it."""
     state: Task | None = present(log, task, result.task_id)
-    if state is None or state.tenant_id != result.tenant_id:
-        logger.warning(
-            "result.unknown_task",
-            task_id=str(result.task_id),
-            run_id=str(result.run_id),
-            worker=result.worker,
-        )
-        return None
+    if state is None:
+        raise InvalidMessage(f"nobody asked for task {result.task_id}: is this another installation's broker?")
+    if (state.tenant_id, state.video_id) != (result.tenant_id, result.video_id):
+        raise InvalidMessage(f"task {result.task_id} is not of this tenant and video")
     return state
 
 
@@ -294,9 +289,19 @@ def _run(log: EventLog, run_id: UUID) -> Run | None:
     return state
 
 
-def _expected_run(log: EventLog, result: messages.Result) -> Run | None:
-    """The run; None when its task is unknown; OutOfOrder when its start has not arrived."""
+def _run_of(log: EventLog, result: messages.Result) -> Run | None:
+    """The run that the result is of; None when it has not begun."""
     found = _run(log, result.run_id)
-    if found is None and _task(log, result) is not None:
+    told = (result.tenant_id, result.task_id, result.video_id)
+    if found is not None and (found.tenant_id, found.task_id, found.video_id) != told:
+        raise InvalidMessage(f"run {result.run_id} is not of this tenant, task and video")
+    return found
+
+
+def _expected_run(log: EventLog, result: messages.Result) -> Run:
+    """The run that the result is of; raises OutOfOrder when its start has not arrived."""
+    found = _run_of(log, result)
+    if found is None:
+        _task(log, result)
         raise OutOfOrder(result.run_id, 0, 1)
     return found

@@ -14,6 +14,9 @@ from domain.run import ModelIdentity
 from domain.task import Priority
 from domain.video import FileFacts
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a body raises that is no message: broken, of another shape, or nested without end."""
+
 
 class TaskMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A command to a worker. References only, under 4 KB."""

@@ -20,6 +20,7 @@ EiokuError
 ├── IntegrityConflict          stored history contradicts what is appended
 ├── Undecodable                a stored event that this version of the program cannot read
 ├── OutOfOrder                 a batch came before its predecessor (retryable)
+├── InvalidMessage             what a worker sent contradicts itself, the log or the bounds
 ├── MediaError
 │   ├── MediaMissing           the file is not there or cannot be opened
 │   └── MediaUnreadable        the file is no media, or broken
@@ -237,6 +238,12 @@ class OutOfOrder(EiokuError):
     def __init__(self, stream: UUID, expected: int, got: int) -> None:
         super().__init__(f"stream {stream} is at version {expected}, the batch starts at {got}")
         self.stream, self.expected, self.got = stream, expected, got
+
+
+class InvalidMessage(EiokuError):
+    """A worker's message that is no message, breaks a bound, or speaks of something other than the log knows."""
+
+    code = "INVALID_MESSAGE"
 
 
 class MediaError(EiokuError):

@@ -16,13 +16,12 @@ from psycopg import AsyncConnection
 from application import faces, policies
 from application.follow import Follower
 from application.gate import pauses
-from application.ports import Recorded
 from application.reconcile import Broker, Reconciler
 from application.scan import Scanner
-from domain.artifacts.envelope import ArtifactBatch
 from domain.errors import ServiceUnavailable
 from eioku import answers, sweep
 from eioku.bootstrap import database_url, now, pictures
+from eioku.parking import park_record
 from eioku.pipeline_file import load_plans
 from eioku.settings import Settings
 from infrastructure.event_store.log import CHANNEL, PostgresEventLog
@@ -82,21 +81,21 @@ async def run(settings: Settings, event_log: PostgresEventLog, bus: Bus, stop: a
                 plans=load_plans(settings),
             ),
             kinds=policies.TOPICS,
-            park=functools.partial(_park, url, policies.FOLLOWER),
+            park=functools.partial(park_record, url, policies.FOLLOWER),
         )
         clusterer = Follower(
             faces.FOLLOWER,
             event_log,
             faces.FaceClusterer(event_log, clock=now).react,
             kinds=faces.KINDS,
-            park=functools.partial(_park, url, faces.FOLLOWER),
+            park=functools.partial(park_record, url, faces.FOLLOWER),
         )
         sweeper = Follower(
             sweep.FOLLOWER,
             event_log,
             functools.partial(sweep.sweep, event_log, url, pictures(settings)),
             kinds=sweep.KINDS,
-            park=functools.partial(_park, url, sweep.FOLLOWER),
+            park=functools.partial(park_record, url, sweep.FOLLOWER),
         )
         scanner = Scanner(
             event_log,
@@ -193,21 +192,6 @@ def _open_tasks(url: str) -> Collection[UUID]:
             task_id
             for (task_id,) in connection.execute("SELECT task_id FROM tasks WHERE status IN ('pending', 'running')")
         ]
-
-
-def _park(url: str, follower: str, recorded: Recorded, error: Exception) -> None:
-    """Keep it where `eioku projections parked` and the health page show it."""
-    item = recorded.item
-    if isinstance(item, ArtifactBatch):
-        stream_id, version, topic = item.head.run_id, item.last_version, item.head.artifact_type
-    else:
-        stream_id, version, topic = item.originator_id, item.originator_version, item.TOPIC
-    with connect(url, application_name=f"eioku {follower}", search_path="read") as connection:
-        connection.execute(
-            "INSERT INTO parked (projection, position, stream_id, version, topic, error, parked_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
-            (follower, recorded.position, stream_id, version, topic, repr(error)[:2000].replace("\0", "")),
-        )
 
 
 def _fingerprint(path: Path, on_bytes: Callable[[int, int], None]) -> tuple[str, int]:

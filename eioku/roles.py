@@ -60,13 +60,15 @@ def ingester(settings: Settings) -> None:
     """Write what workers send into the log."""
     bootstrap.start_logging(settings, "ingester")
     from application.ingest_results import apply_result
+    from eioku import parking
     from infrastructure.nats.connection import Bus
     from infrastructure.nats.results import ingest
 
     with bootstrap.event_log(settings, pool_size=6) as event_log:
 
         async def run(bus: Bus, stop: asyncio.Event) -> None:
-            await ingest(bus, functools.partial(apply_result, event_log), stop)
+            park = functools.partial(parking.park_result, bootstrap.database_url(settings))
+            await ingest(bus, functools.partial(apply_result, event_log), stop, park=park)
 
         _run_async(settings, "ingester", run)
 

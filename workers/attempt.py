@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from application import messages
+from application.message_checks import cleaned
 from application.messages import (
     Fault,
     KnownWanted,
@@ -369,7 +370,7 @@ class Attempt:
 
     async def _send(self, result: ResultMessage) -> None:
         self._sent += 1
-        await send(self._bus, result, self._sent)
+        await send(self._bus, cleaned(result), self._sent)
 
     # ---- watching over it ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from application.messages import UNREADABLE
 from workers.producer import ModelPlaces, Producer
 from workers.protocol import Aid, Aided, PieceDone, PieceWanted, Pulse, PulseContext, Told, Wanted
 
@@ -198,7 +199,7 @@ def answer(questions: Connection, producer: Shareable) -> None:
                 case PieceDone():
                     try:
                         shared.take_back(asked.found)
-                    except msgspec.MsgspecError as error:
+                    except UNREADABLE as error:
                         logger.warning("piece.undecodable", run_id=str(asked.run_id), error=str(error))
         try:
             questions.send(Told(asked.number, body))

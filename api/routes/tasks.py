@@ -123,12 +123,13 @@ class Tasks(Controller):
                 offset=offset,
                 cursor=cursor,
             )
-        return TaskList([request.board.seen(task) for task in page.tasks], page.total, most, offset, page.has_more)
+        seen = [request.board.seen(request.tenant, task) for task in page.tasks]
+        return TaskList(seen, page.total, most, offset, page.has_more)
 
     @get("/tasks/{task_id:str}")
     async def one(self, request: Call, task_id: FromPath[UUID]) -> TaskDetail:
         """One task: attempts, error, its runs, its place in the queue."""
-        return request.board.seen(await detail(request, task_id))
+        return request.board.seen(request.tenant, await detail(request, task_id))
 
     @get("/tasks/{task_id:str}/events")
     async def events(self, request: Call, task_id: FromPath[UUID]) -> ServerSentEvent:

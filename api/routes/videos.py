@@ -128,7 +128,7 @@ class Videos(Controller):
             video = await read.get_video(connection, tenant_id=request.tenant, video_id=video_id)
             tasks = await tasks_of_video(connection, tenant_id=request.tenant, video_id=video_id)
         plan = request.services.plans.of(video.filename, video.collection, video.pipeline)
-        seen = [request.board.seen(task) for task in tasks]
+        seen = [request.board.seen(request.tenant, task) for task in tasks]
         return VideoDetail(**msgspec.structs.asdict(video), tasks=seen, task_types=plan.run)
 
     @delete("/{video_id:str}")

@@ -97,7 +97,7 @@ def check_batch(batch: ArtifactBatch) -> None:
     has_flaws, decoder = _typed_items(head.artifact_type, head.schema_version)
     try:
         items = decoder.decode(batch.items)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _explain(batch)
         raise InvalidArtifact(f"{head.artifact_type} batch: {error}") from error
     if len(items) != batch.count or not items:
@@ -118,7 +118,7 @@ def _explain(batch: ArtifactBatch) -> None:
     """Find the artifact that is wrong and say why, if it is."""
     try:
         items = unpack(batch)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArtifact(f"{batch.head.artifact_type} batch: {error}") from error
     check(batch.head.artifact_type, batch.head.schema_version, items)
 

@@ -177,7 +177,7 @@ def encode_batch(batch: ArtifactBatch) -> StoredBatch:
     items = bytes(batch.items)
     try:
         count = len(_raw_items.decode(items))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArtifact(f"items: {error}") from error
     if count != batch.count or not 0 < count <= BATCH_MAX or batch.first_version < 1:
         raise InvalidArtifact(f"a batch of {batch.count} from {batch.first_version} holds {count} items")

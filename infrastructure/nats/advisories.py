@@ -17,7 +17,7 @@ from nats.errors import Error
 from nats.js.errors import NotFoundError
 
 from application.handle import decide, present, store
-from application.messages import TaskMessage
+from application.messages import UNREADABLE, TaskMessage
 from application.ports import Clock, EventLog
 from domain import task
 from domain.errors import EiokuError
@@ -76,7 +76,7 @@ async def _move(log: EventLog, bus: Bus, message: Msg, clock: Clock) -> None:
     try:
         advisory = msgspec.json.decode(message.data, type=Advisory)
         given_up = await _given_up(bus, advisory)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         logger.error("advisory.unknown", subject=message.subject, error=str(error))  # noqa: TRY400
         await message.term()
         return

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
+from application.messages import UNREADABLE
 from infrastructure.nats import subjects
 from infrastructure.nats.connection import UNKNOWN, Bus
 from infrastructure.nats.inputs import serve_each
@@ -115,7 +116,7 @@ class Offers:
         """Begin to listen."""
 
         async def hear(message: Msg) -> None:
-            with suppress(msgspec.MsgspecError):  # a worker of another version
+            with suppress(*UNREADABLE):  # a worker of another version
                 self._newest = _offer.decode(message.data)
                 self._heard.set()
 

@@ -7,17 +7,23 @@ from typing import Self
 from uuid import UUID
 
 import msgspec
+import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
-from application.messages import TaskMessage
+from application.messages import UNREADABLE, TaskMessage
 from infrastructure.nats import subjects
 from infrastructure.nats.connection import Bus
 from infrastructure.nats.streams import CMD
 
-REMEMBERED_S = 600.0
+REMEMBERED_S, MOST_REMEMBERED = 600.0, 100_000
 """A worker that takes a task checks whether it was called off meanwhile."""
+_Whose = tuple[str, UUID]
+"""Token of the tenant, task."""
+
+
+logger = structlog.get_logger()
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +54,9 @@ class Cancellations:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._heard: OrderedDict[UUID, tuple[float, int]] = OrderedDict()
+        self._heard: OrderedDict[_Whose, tuple[float, int]] = OrderedDict()
         """Task → (loop time, position of the cancelling event)."""
-        self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[_Whose, set[asyncio.Event]] = defaultdict(set)
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,27 +71,44 @@ class Cancellations:
 
     def has(self, message: TaskMessage) -> bool:
         """Whether the command was called off after it was given."""
-        heard = self._heard.get(message.task_id)
+        heard = self._heard.get(_whose(message))
         return heard is not None and heard[1] > message.position
 
     async def wait(self, message: TaskMessage) -> None:
         """Return when the command is called off."""
         news = asyncio.Event()
-        self._waiting[message.task_id].add(news)
+        whose = _whose(message)
+        self._waiting[whose].add(news)
         try:
             while not self.has(message):
                 await news.wait()
                 news.clear()
         finally:
-            self._waiting[message.task_id].discard(news)
-            if not self._waiting[message.task_id]:
-                del self._waiting[message.task_id]
+            self._waiting[whose].discard(news)
+            if not self._waiting[whose]:
+                del self._waiting[whose]
 
     async def _hear(self, raw: Msg) -> None:
-        cancel = msgspec.json.decode(raw.data, type=Cancel)
+        try:
+            cancel = msgspec.json.decode(raw.data, type=Cancel)
+        except UNREADABLE as error:
+            logger.warning("cancel.undecodable", subject=raw.subject, error=str(error))
+            return
+        # The subject decides whose task it is: rights are given by subject.
+        _, tenant, _, told = raw.subject.split(".")
+        if told != str(cancel.task_id):
+            logger.warning("cancel.of_another_task", subject=raw.subject)
+            return
+        whose = (tenant, cancel.task_id)
         now = asyncio.get_running_loop().time()
-        self._heard[cancel.task_id] = (now, max(cancel.position, self._heard.pop(cancel.task_id, (0.0, 0))[1]))
-        while self._heard and next(iter(self._heard.values()))[0] < now - REMEMBERED_S:
+        self._heard[whose] = (now, max(cancel.position, self._heard.pop(whose, (0.0, 0))[1]))
+        while self._heard and (
+            len(self._heard) > MOST_REMEMBERED or next(iter(self._heard.values()))[0] < now - REMEMBERED_S
+        ):
             self._heard.popitem(last=False)
-        for news in self._waiting.get(cancel.task_id, ()):
+        for news in self._waiting.get(whose, ()):
             news.set()
+
+
+def _whose(message: TaskMessage) -> _Whose:
+    return subjects.token(message.tenant_id), message.task_id

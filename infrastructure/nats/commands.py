@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
-from application.messages import TaskMessage
+from application.messages import UNREADABLE, TaskMessage
 from domain.errors import ServiceUnavailable
 from domain.task import PRIORITIES, Priority
 from infrastructure.nats import subjects
@@ -76,7 +76,7 @@ class Delivery:
 def termination(task_id: UUID, request_version: int, reason: str) -> bytes:
     """The answer that takes a message out of its stream; the reason names the task, for the message will be gone."""
     line = f"+TERM {task_id}.{request_version} {' '.join(reason.split())}"
-    return line.encode()[:900]
+    return line.encode(errors="backslashreplace")[:900]
 
 
 class CommandQueue:
@@ -154,7 +154,7 @@ class CommandQueue:
                 CMD, seq=consumer.delivered.stream_seq + 1, subject=consumer.config.filter_subject, next=True
             )
             return is_wanted(_message.decode(stored.data or b""))
-        except (TimeoutError, Error, msgspec.MsgspecError):  # whoever takes it will see what is wrong
+        except (TimeoutError, Error, *UNREADABLE):  # whoever takes it will see what is wrong
             return False
 
     async def close(self, *untouched: Delivery) -> None:
@@ -208,7 +208,7 @@ class CommandQueue:
     async def _delivery(self, raw: Msg) -> Delivery | None:
         try:
             return Delivery(self._bus, raw, _message.decode(raw.data))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             logger.error("command.undecodable", subject=raw.subject, error=str(error))  # noqa: TRY400
             await self._refuse(raw, str(error))
             return None
@@ -289,7 +289,9 @@ async def _last_tokens(bus: Bus, stream: str) -> set[UUID]:
         if info.state is None:
             raise ServiceUnavailable(f"stream {stream} is not there")
         page = info.state.subjects or {}
-        found.update(UUID(subject.rpartition(".")[2]) for subject in page)
+        for subject in page:
+            with contextlib.suppress(ValueError):  # somebody else's: nothing of ours goes by it
+                found.add(UUID(subject.rpartition(".")[2]))
         offset += len(page)
         if not page or offset >= info.total:
             return found

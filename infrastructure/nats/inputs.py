@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 
 from application.messages import (
+    UNREADABLE,
     NoAnswer,
     SourceSpan,
     SourceText,
@@ -26,6 +27,7 @@ SUBJECT = "eioku.inputs"
 QUEUE = "inputs"
 PATIENCE_S = 20.0
 """How long one page may take: the read models may have to catch up first."""
+AT_ONCE = 1_000
 Wanted = TextsWanted | SpansWanted
 Page = TextsPage | SpansPage
 _wanted: msgspec.json.Decoder[Wanted] = msgspec.json.Decoder(Wanted)
@@ -79,7 +81,7 @@ async def serve(bus: Bus, read: Callable[[Wanted], Awaitable[Page]], stop: async
         reply: Page | NoAnswer
         try:
             reply = await read(_wanted.decode(message.data))
-        except (EiokuError, msgspec.DecodeError) as error:
+        except (EiokuError, *UNREADABLE) as error:
             reply = NoAnswer(str(error))
         await respond(message, reply)
 
@@ -89,10 +91,13 @@ async def serve(bus: Bus, read: Callable[[Wanted], Awaitable[Page]], stop: async
 async def serve_each(
     bus: Bus, subject: str, queue: str, answer: Callable[[Msg], Awaitable[None]], stop: asyncio.Event
 ) -> None:
-    """Call `answer` for each message, several at once, until `stop` is set."""
+    """Call `answer` for each message, up to `AT_ONCE` at once, until `stop` is set; those beyond ask again."""
     under_way: set[asyncio.Task[None]] = set()
 
     async def begin(message: Msg) -> None:
+        if len(under_way) >= AT_ONCE:
+            logger.warning("question.too_many", subject=subject)
+            return
         task = asyncio.ensure_future(answer(message))
         under_way.add(task)
         task.add_done_callback(_ended)

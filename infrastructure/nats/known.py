@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from nats.aio.msg import Msg
 
-from application.messages import KnownRun, KnownWanted, NoAnswer
+from application.messages import UNREADABLE, KnownRun, KnownWanted, NoAnswer
 from domain.errors import EiokuError
 from infrastructure.nats.connection import UNKNOWN, Bus
 from infrastructure.nats.inputs import respond, serve_each
@@ -37,7 +37,7 @@ async def serve(bus: Bus, read: Callable[[KnownWanted], Awaitable[KnownRun]], st
         reply: _Reply
         try:
             reply = await read(msgspec.json.decode(message.data, type=KnownWanted))
-        except (EiokuError, msgspec.DecodeError) as error:
+        except (EiokuError, *UNREADABLE) as error:
             reply = NoAnswer(str(error))
         await respond(message, reply)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from nats.aio.msg import Msg
 
-from application.messages import NoAnswer, Space, TextVector
+from application.messages import UNREADABLE, NoAnswer, Space, TextVector
 from domain.errors import EiokuError, ServiceUnavailable
 from infrastructure.nats.connection import UNKNOWN, Bus
 from infrastructure.nats.inputs import respond, serve_each
@@ -47,7 +47,7 @@ async def serve(
         reply: _Reply
         try:
             reply = await embed(msgspec.json.decode(message.data, type=str), space)
-        except (EiokuError, msgspec.DecodeError) as error:
+        except (EiokuError, *UNREADABLE) as error:
             reply = NoAnswer(str(error))
         await respond(message, reply)
 

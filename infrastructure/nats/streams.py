@@ -113,7 +113,7 @@ CONSUMERS: tuple[tuple[str, api.ConsumerConfig], ...] = (
             durable_name=INGESTER,
             ack_policy=api.AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_S,
-            max_deliver=-1,  # a result is never given up
+            max_deliver=-1,  # the ingester decides what is given up
             max_ack_pending=1_000,
         ),
     ),

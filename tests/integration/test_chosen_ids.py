@@ -31,7 +31,7 @@ from domain.run import artifacts_stream_of
 from domain.selection import selection_id_of
 from domain.task import run_id_of
 from domain.video import VideoRegistered, video_id_of
-from eioku.reactions import _park
+from eioku.parking import park_record
 from infrastructure.event_store.log import PostgresEventLog
 from projectors.task_index import PostgresTaskIndex
 from projectors.video_index import PostgresVideoIndex
@@ -81,7 +81,7 @@ def place(api_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 videos=PostgresVideoIndex(api_database),
             ),
             kinds=policies.TOPICS,
-            park=functools.partial(_park, api_database, policies.FOLLOWER),
+            park=functools.partial(park_record, api_database, policies.FOLLOWER),
         )
         thread = threading.Thread(target=follower.run, args=(lambda: stop.wait(0.02), stop))
         thread.start()

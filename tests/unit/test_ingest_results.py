@@ -8,11 +8,11 @@ import pytest
 
 from application.handle import handle, present
 from application.ingest_results import apply_result
-from application.messages import Announced, Fault, Postponed, Unavailable
+from application.messages import Announced, Fault, Postponed, Reused, Unavailable
 from domain import capability, run, task, video
 from domain.artifacts.envelope import ArtifactBatch
 from domain.artifacts.object_detection import ObjectDetectionV1
-from domain.errors import OutOfOrder
+from domain.errors import InvalidMessage, OutOfOrder
 from domain.run import artifacts_stream_of
 from domain.task import CancelTask, RequeueTask
 from domain.video import FileFacts
@@ -219,10 +219,57 @@ def test_a_worker_that_counts_less_than_it_sent_is_refused(log):
     assert log.load(attempt.run_id)[-1].code == "INVALID_ARTIFACT"
 
 
-def test_results_for_a_task_that_nobody_asked_for_are_dropped(log):
+def test_results_for_a_task_that_nobody_asked_for_are_refused(log):
     head = log.head()
-    tell(log, *Attempt(UUID(int=77)).whole([2]))
+    attempt = Attempt(UUID(int=77))
+    for message in (*attempt.whole([2]), attempt.failed(), unavailable(attempt), reused(attempt)):
+        with pytest.raises(InvalidMessage):
+            tell(log, message)
     assert log.head() == head
+
+
+def unavailable(attempt: Attempt) -> Unavailable:
+    return Unavailable(**attempt.head, missing="m", remedy="r")
+
+
+def reused(attempt: Attempt) -> Reused:
+    return Reused(**attempt.head, known=UUID(int=8))
+
+
+@pytest.mark.parametrize("changed", [{"tenant_id": "bob"}, {"video_id": UUID(int=1)}, {"task_id": UUID(int=2)}], ids=repr)
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_what_speaks_of_another_tenant_video_or_task_changes_nothing(log, changed, has_begun):
+    task_id = given_task(log)
+    right, forged = Attempt(task_id), Attempt(task_id)
+    if has_begun:
+        tell(log, right.started())
+    forged.head |= changed
+    head = log.head()
+    for message in (*forged.whole([2]), forged.failed(), unavailable(forged), reused(forged)):
+        with pytest.raises(InvalidMessage):
+            tell(log, message)
+    assert log.head() == head
+    tell(log, *right.whole([2]))
+    assert status(log, task_id) == "completed"
+
+
+def test_a_run_that_somebody_else_has_is_not_written_to(log):
+    """What an import with the id of a coming run once did."""
+    task_id = given_task(log)
+    attempt = Attempt(task_id)
+    other = Attempt(given_task(log, key="1"))
+    started = msgspec.structs.replace(other.started(), run_id=attempt.run_id)
+    tell(log, started)
+    for message in attempt.whole([2]):
+        with pytest.raises(InvalidMessage):
+            tell(log, message)
+    assert topics(log, attempt.run_id) == ["run.started"]
+
+
+def test_counts_of_what_was_not_looked_for_fail_the_run(log):
+    attempt = Attempt(given_task(log))
+    tell(log, attempt.started(), attempt.completed(counts={"object.detection": 0, "scene": 0}))
+    assert log.load(attempt.run_id)[-1].code == "INVALID_ARTIFACT"
 
 
 def test_an_announcement_is_kept(log):
