@@ -14,9 +14,10 @@ from projectors import cursor as cursors
 from projectors import hits
 from projectors.cursor import Place
 from projectors.hits import Matching
-from projectors.kinds import Kind, Preview, Span, kind_of, label_of, preview_of, thumbnail_url
+from projectors.kinds import Kind, Preview, Span, kind_of, preview_of, thumbnail_url
 from projectors.query import Query, query_of
 from projectors.selection import SelectionFilter, clause
+from projectors.text import exact
 
 KINDS_LISTED = ("object", "face", "transcript", "ocr", "scene", "place")
 MAX_LIMIT = 100
@@ -107,7 +108,8 @@ async def gallery(connection: AsyncConnection, asked: GalleryFilter) -> Gallery:
     conditions = []
     has_label = kind.label is not None and asked.label is not None
     if has_label:
-        parameters["label"] = label_of(kind, asked.label or "")
+        conditions.append(f"o.{kind.label} = %(label)s")
+        parameters["label"] = exact("label", asked.label or "")
     has_confidence = kind.has_confidence and asked.min_confidence is not None
     if has_confidence:
         condition = "o.confidence >= %(min_confidence)s"
@@ -203,23 +205,13 @@ def _matching(shape: _Shape, tenant: str = "o.tenant_id = %(tenant_id)s") -> str
     return " AND ".join((tenant, *shape.conditions))
 
 
-def _labelled(shape: _Shape, column: str | None = None) -> str:
-    """Condition that row `o` has the label asked for, in any of its spellings."""
-    if not shape.has_label:
-        return "true"
-    if not shape.kind.has_spellings:
-        return f"o.{column or shape.kind.label} = %(label)s"
-    return f"""o.label = ANY(ARRAY(SELECT s.label FROM {shape.kind.table}_spellings s
-        WHERE s.tenant_id = %(tenant_id)s AND s.folded = %(label)s))"""
-
-
 def _groups(shape: _Shape) -> str:
     """(captured_at, video_id, n) of each video with hits, as far as possible without reading the hits."""
     if not shape.text and not shape.has_confidence:
         if shape.has_label:
             return f"""SELECT o.captured_at, o.video_id, sum(o.n)::bigint AS n
                 FROM {shape.kind.table}_counts o {_runs(shape)}
-                WHERE o.tenant_id = %(tenant_id)s AND {_labelled(shape, "label")} AND {_named(shape)}
+                WHERE o.tenant_id = %(tenant_id)s AND o.label = %(label)s AND {_named(shape)}
                 GROUP BY o.captured_at, o.video_id"""
         return f"""SELECT v.captured_at, r.video_id, sum(r.artifact_count)::bigint AS n FROM run_types r
                 JOIN {shape.kind.table}_videos v ON v.tenant_id = r.tenant_id AND v.video_id = r.video_id
@@ -228,7 +220,7 @@ def _groups(shape: _Shape) -> str:
             GROUP BY v.captured_at, r.video_id"""
     if not shape.text:
         matches = f"""SELECT o.run_id, count(*) AS n FROM {shape.kind.table} o
-            WHERE {_matching(shape)} AND {_labelled(shape)} GROUP BY o.run_id"""
+            WHERE {_matching(shape)} GROUP BY o.run_id"""
     else:
         # One word is counted already, several are by the word index, a query without words by reading. No other index
         # is to be used; EXISTS keeps the planner from reading before it knows whether there is anything to read for.
@@ -297,13 +289,8 @@ def _place(shape: _Shape) -> str:
 def _in_video(shape: _Shape, limit: str, condition: str = "") -> str:
     """The first hits of video `g`."""
     searched = f"JOIN q ON {shape.text.either}" if shape.text else ""
-    has_spellings = shape.has_label and shape.kind.has_spellings
-    labelled = "o.label = s.label" if has_spellings else _labelled(shape)
-    order = "o.start_ms, o.artifact_id"
-    rows = f"""SELECT {_columns(shape)} FROM (
+    return f"""SELECT {_columns(shape)} FROM (
             SELECT o.* FROM {shape.kind.table} o
-            WHERE {_matching(shape)} AND {labelled} AND o.captured_at = g.captured_at AND o.video_id = g.video_id
-            OFFSET 0) o {searched}
+            WHERE {_matching(shape)} AND o.captured_at = g.captured_at AND o.video_id = g.video_id OFFSET 0) o {searched}
         WHERE {hits.counted(shape.kind, shape.selected)} {condition}
-        ORDER BY {order} LIMIT {limit}"""
-    return hits.of_each_spelling(shape.kind, rows, order, limit) if has_spellings else rows
+        ORDER BY o.start_ms, o.artifact_id LIMIT {limit}"""

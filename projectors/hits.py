@@ -5,23 +5,22 @@ from uuid import UUID
 
 from domain.timeline import MAX_MS
 from projectors.kinds import Kind
-from projectors.query import ACCENTED_LEXEME, Query
+from projectors.query import Query
 
 LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 FIRST = "00000000-0000-0000-0000-000000000000"
 """Artifact ids after and before all others at one start."""
 
 
-def _marked(column: str, query: str) -> str:
+def _marked(column: str) -> str:
     return (
-        f"ts_headline(('pg_catalog.' || h.config)::regconfig, h.{column}, h.{query},"
+        f"ts_headline(('pg_catalog.' || h.config)::regconfig, h.{column}, h.query,"
         " 'HighlightAll=true, StartSel=\"' || chr(1) || '\", StopSel=\"' || chr(2) || '\"')"
     )
 
 
-MARKED = f"""CASE WHEN h.has_words THEN
-        CASE WHEN numnode(h.plain) > 0 THEN {_marked("words", "plain")} ELSE h.words END END AS marked_words,
-    CASE WHEN h.has_words AND h.accented <> '' THEN {_marked("accented", "query")} END AS marked_accents"""
+MARKED = f"""CASE WHEN h.has_words THEN {_marked("words")} END AS marked_words,
+    CASE WHEN h.has_words AND h.accented <> '' THEN {_marked("accented")} END AS marked_accents"""
 """What `snippet` needs, for rows `h` of a text kind with the columns of `found`."""
 UNMARKED = "NULL AS marked_words, NULL AS marked_accents"
 
@@ -30,9 +29,7 @@ CAPTURED_US = "(extract(epoch FROM nullif(h.captured_at, 'infinity')) * 1000000)
 
 def found(kind: Kind) -> str:
     """Columns of text `o` and its query `q` that `MARKED` needs."""
-    return (
-        f"o.words, o.accented, o.config, q.{kind.query} AS query, q.plain_{kind.query} AS plain, q.has_words"
-    )
+    return f"o.words, o.accented, o.config, q.{kind.query} AS query, q.has_words"
 
 
 class Matching(NamedTuple):
@@ -55,8 +52,18 @@ class Matching(NamedTuple):
 
 def matching(kind: Kind, query: Query) -> Matching:
     """How texts of that kind are compared with a query."""
-    together = " AND o.words LIKE ALL(%(together)s::text[])" if query.together else ""
-    return Matching(configured(query, kind), f"o.tsv @@ q.{kind.query}{together}", query.contains)
+    conditions = [f"o.tsv @@ q.{kind.query}"]
+    if query.together:
+        conditions.append("o.words LIKE ALL(%(together)s::text[])")
+    if query.parameters["accented"]:
+        # Where the stemmer takes accents away, the same word without them must not count; its other forms may.
+        accented = """q.is_exact OR o.tsv @@ q.weighted OR (
+            ts_filter(o.tsv, '{b}') || to_tsvector(q.regconfig, (
+                SELECT coalesce(string_agg(word, ' '), '') FROM unnest(string_to_array(o.words, ' ')) word
+                WHERE word <> ALL(%(left_out)s::text[])))) @@ q.accented"""
+        joined = " OR o.tsv @@ q.joined" if kind.query == "loose" and query.parameters["joined"] else ""
+        conditions.append(f"({accented}{joined})")
+    return Matching(configured(query, kind), " AND ".join(conditions), query.contains)
 
 
 def counted(kind: Kind, selected: str) -> str:
@@ -74,39 +81,38 @@ def counted(kind: Kind, selected: str) -> str:
 def configured(query: Query, *kinds: Kind) -> str:
     """CTE `q`: the query for each configuration that the tenant's texts use; `has_words` tells words from substring.
 
-    `loose` is `query`, or all its words run together; `plain_…` is the part of it without accents. `only_lexeme`: the
-    word of a query that has just one, as the read model counts it.
+    `loose` is `query`, or all its words run together. `only_lexeme`: the word of a query that has just one, as the read
+    model counts it. Of a query with accents: `accented` is that part of it, `weighted` the same with the weight of words
+    that have accents, and `is_exact` whether its lexemes are others than without accents.
     """
     configs = " UNION ".join(
         f"SELECT config FROM {kind.table}_configs WHERE tenant_id = %(tenant_id)s" for kind in kinds
     )
     # Only what the query has is asked of Postgres: parsing it is a good part of a quick answer.
-    has_accents, has_joined = query.parameters["accented"] is not None, query.parameters["joined"] is not None
-    parts = ["to_tsquery(regconfig, %(query)s) AS query"]
-    loose = plain = plain_loose = "query"
+    columns = ["to_tsquery(regconfig, %(query)s) AS query"]
     lexemes = "tsvector_to_array(to_tsvector(regconfig, %(unaccented)s))"
-    if has_joined:
-        parts.append("to_tsquery(regconfig, %(joined)s) AS joined")
-        loose = plain_loose = "CASE WHEN numnode(query) > 0 THEN query || joined ELSE query END"
-    if has_accents:  # Words that are joined to one with accents are one with accents.
-        parts.append("to_tsquery(regconfig, %(plain_query)s) AS plain")
-        plain = plain_loose = "plain"
-        lexemes += (
-            f" || ARRAY(SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(to_tsvector(regconfig, %(accented)s)))"
-        )
+    loose, is_exact, more = "query", "true", ""
+    if query.parameters["joined"]:
+        columns.append("to_tsquery(regconfig, %(joined)s) AS joined")
+        loose = "CASE WHEN numnode(query) > 0 THEN query || joined ELSE query END"
+        more = ", joined"
+    if query.parameters["accented"]:
+        found = "tsvector_to_array(to_tsvector(regconfig, %(accented)s))"
+        columns += [
+            "regconfig",
+            "to_tsquery(regconfig, %(accented_query)s) AS accented",
+            "to_tsquery(regconfig, %(weighted_query)s) AS weighted",
+            (f"NOT {found} && tsvector_to_array(to_tsvector(regconfig, array_to_string(%(left_out)s::text[], ' ')))"
+            " AS is_exact"),
+        ]
+        lexemes, is_exact = f"{lexemes} || {found}", "is_exact"
+        more += ", regconfig, accented, weighted, is_exact"
     return f"""q AS MATERIALIZED (
-        SELECT config, query, {loose} AS loose, {plain} AS plain_query,
-            {plain_loose} AS plain_loose, numnode(query) > 0 AS has_words,
-            CASE WHEN %(is_counted)s AND cardinality(lexemes) = 1 THEN lexemes[1] END AS only_lexeme
+        SELECT config, query, {loose} AS loose, numnode(query) > 0 AS has_words{more},
+            CASE WHEN %(is_counted)s AND {is_exact} AND cardinality(lexemes) = 1 THEN lexemes[1] END AS only_lexeme
         FROM (
-            SELECT config, {", ".join(parts)}, {lexemes} AS lexemes
+            SELECT config, {", ".join(columns)}, {lexemes} AS lexemes
             FROM (SELECT config, ('pg_catalog.' || config)::regconfig AS regconfig FROM ({configs}) u) c) parsed)"""
-
-
-def of_each_spelling(kind: Kind, rows: str, order: str, limit: str) -> str:
-    """The first of `rows`, a statement with `o.label = s.label`, by all spellings of the label asked for."""
-    return f"""SELECT o.* FROM {kind.table}_spellings s CROSS JOIN LATERAL ({rows}) o
-        WHERE s.tenant_id = %(tenant_id)s AND s.folded = %(label)s ORDER BY {order} LIMIT {limit}"""
 
 
 def captured_at(kind: Kind) -> str:

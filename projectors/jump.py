@@ -14,9 +14,10 @@ from projectors import cursor as cursors
 from projectors import hits
 from projectors.cursor import Place
 from projectors.hits import Matching
-from projectors.kinds import Kind, Preview, Span, kind_of, label_of, preview_of
+from projectors.kinds import Kind, Preview, Span, kind_of, preview_of
 from projectors.query import Query, query_of
 from projectors.selection import SelectionFilter, clause
+from projectors.text import exact
 
 DIRECTIONS = ("next", "prev")
 KINDS_IN_VIDEO = ("scene", "transcript", "object", "face", "place", "ocr")
@@ -184,8 +185,6 @@ class _Shape(NamedTuple):
     is_in_video: bool
     is_anchored: bool
     conditions: tuple[str, ...]
-    has_spellings: bool
-    """A label is asked for that may be written in several ways."""
     text: Matching | None
     """How texts are compared with the query; None when they are not."""
     limit: int
@@ -234,7 +233,6 @@ async def _rows(
         is_in_video=video_id is not None,
         is_anchored=anchor is not None,
         conditions=conditions,
-        has_spellings=kind.has_spellings and asked.label is not None,
         text=text,
         limit=limit,
     )
@@ -250,8 +248,8 @@ def _conditions(
     conditions = []
     label = asked.face_cluster_id if kind.name == "face" else asked.label
     if kind.label is not None and label is not None:
-        conditions.append("o.label = s.label" if kind.has_spellings else f"o.{kind.label} = %(label)s")
-        parameters["label"] = label_of(kind, label)
+        conditions.append(f"o.{kind.label} = %(label)s")
+        parameters["label"] = exact("face_cluster_id" if kind.name == "face" else "label", label)
     if kind.has_confidence and asked.min_confidence is not None:
         condition = "o.confidence >= %(min_confidence)s"
         conditions.append(f"(o.confidence IS NULL OR {condition})" if kind.is_text else condition)
@@ -289,10 +287,9 @@ def _statement(shape: _Shape) -> str:
     elif shape.kind.name == "location":
         found = _one_a_video(shape)
     else:
-        order, limit = _order("o", shape), str(shape.limit)
-        found = f"SELECT {_columns(shape)} FROM {_walk(shape)} ORDER BY {order} LIMIT {limit}"
-        if shape.has_spellings:
-            found = hits.of_each_spelling(shape.kind, found, order, limit)
+        found = (
+            f"SELECT {_columns(shape)} FROM {_walk(shape)} ORDER BY {_order('o', shape)} LIMIT {shape.limit}"
+        )
     marked = hits.MARKED if shape.text else hits.UNMARKED
     shown = ", ".join(f"h.{column}" for column in shape.kind.preview)
     video, join = "", ""

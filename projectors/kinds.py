@@ -7,10 +7,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from domain.errors import InvalidParameter
-from domain.words import fold
 from projectors.query import Query
 from projectors.snippet import snippet
-from projectors.text import exact
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +22,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     label: str | None = None
     """Column that `label` (of a face: its cluster) is compared with; there is a table of counts by it."""
     has_spellings: bool = False
-    """Labels are asked for in any case; a table tells how each is written."""
+    """A table has each label in the form in which it is looked for by its beginning, in any case."""
     has_confidence: bool = False
     is_text: bool = False
     query: Literal["query", "loose"] = "query"
@@ -87,11 +85,6 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
-
-
-def label_of(kind: Kind, label: str) -> str:
-    """A label that is asked for, as it is compared: folded, but for the id of a face cluster."""
-    return fold(exact("label", label)) if kind.has_spellings else exact("face_cluster_id", label)
 
 
 def kind_of(name: str, *, among: tuple[str, ...] = tuple(KINDS)) -> Kind:

@@ -11,8 +11,6 @@ from projectors.text import exact, like_pattern
 
 _ACCENTED = ":B"
 """The weight of words that have accents, see `text_projection`."""
-ACCENTED_LEXEME = "\u00b4"
-"""Before a lexeme of an accented word where lexemes are counted."""
 
 
 class Query(NamedTuple):
@@ -50,6 +48,8 @@ class Query(NamedTuple):
 
         The words are looked at first: that refutes nearly all texts. A text in ASCII has no `folded`.
         """
+        if not self.folded:
+            return "false"  # nothing that can be seen was asked for
         if not self.words and not self.runs:
             return "coalesce(o.folded, o.text) LIKE %(like_text)s"
         is_cut_alike = all(size == 1 for _, size in self.runs)
@@ -64,6 +64,8 @@ class Query(NamedTuple):
 
     def names(self, bare_column: str, folded_column: str, prefix: str) -> str:
         """SQL: whether a name contains the query. Accents are looked at only where the query has some."""
+        if not self.folded:
+            return "false"
         condition = f"strpos({bare_column}, %({prefix}_bare)s) > 0"
         if bare(self.folded) == self.folded:
             return condition
@@ -74,11 +76,11 @@ def query_of(parameter: str, text: str) -> Query:
     """The query.
 
     Raises:
-        InvalidParameter: it is blank, or nothing that can be seen, or holds a NUL character.
+        InvalidParameter: it is blank or holds a NUL character.
     """
-    folded = fold(exact(parameter, text)).strip()
-    if not folded:
+    if not exact(parameter, text).strip():
         raise InvalidParameter(parameter, "may not be blank")
+    folded = fold(text).strip()
     words = parted(folded)
     return Query(
         folded,
@@ -100,11 +102,13 @@ def _parameters(query: Query) -> dict[str, object]:
     together = query.together
     terms = [_quoted(word) for word in unaccented] + [_quoted(run, ":*") for run in short]
     return {
-        "plain_query": " & ".join(terms),
-        "query": " & ".join(terms + [_quoted(word, _ACCENTED) for word in accented]),
+        "query": " & ".join(terms + [_quoted(word) for word in accented]),
+        "accented_query": " & ".join(_quoted(word) for word in accented),
+        "weighted_query": " & ".join(_quoted(word, _ACCENTED) for word in accented),
         "joined": joined_term or None,
         "unaccented": " ".join(unaccented),
-        "accented": " ".join(accented) or None,
+        "accented": " ".join(accented),
+        "left_out": [bare(word) for word in accented],
         "is_counted": not short and not together,
         "together": together,
         "like_words": like_pattern(words_of(query.folded)[0]),

@@ -24,17 +24,20 @@ def snippet(text: str, query: Query | None, marked_words: str | None, marked_acc
     if marked_words is None:
         spans = [match.span() for match in re.finditer(query.pattern, source.text)]
     else:
-        spans = [*_words(source.text, marked_words, marked_accents or ""), *_runs(source.text, query)]
+        spans = [*_words(source.text, query, marked_words, marked_accents or ""), *_runs(source.text, query)]
     return _bold(text, source, spans)
 
 
-def _words(text: str, marked_words: str, marked_accents: str) -> Iterator[tuple[int, int]]:
-    """The words that `ts_headline` marked, in either of their forms."""
+def _words(
+    text: str, query: Query, marked_words: str, marked_accents: str
+) -> Iterator[tuple[int, int]]:
+    """The words that `ts_headline` marked, in either of their forms, but those whose accents are only left out."""
+    left_out = {bare(word) for word in query.words if is_accented(word)} - set(query.words)
     words, accents = iter(marked_words.split()), iter(marked_accents.split())
     exact = parted(text)
     if exact.isascii():
         for part, marked in zip(re.finditer("[^ ]+", exact), words, strict=False):
-            if START in marked:
+            if START in marked and part[0] not in left_out:
                 yield part.span()
         return
     for part in re.finditer("[^ ]+", exact):
@@ -43,7 +46,7 @@ def _words(text: str, marked_words: str, marked_accents: str) -> Iterator[tuple[
             end = part.end() if run is None else part.start() + run.start()
             word = exact[at:end]
             if bare(word):
-                is_hit = START in next(words, "")
+                is_hit = START in next(words, "") and word not in left_out
                 if is_accented(word) and START in next(accents, ""):
                     is_hit = True
                 if is_hit:

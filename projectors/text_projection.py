@@ -16,7 +16,6 @@ from domain.words import fold
 from projectors.cut import words_of
 from projectors.metadata import metadata
 from projectors.projection import escape
-from projectors.query import ACCENTED_LEXEME
 from projectors.text import CONFIGS, config_of
 from projectors.timeline import Escaped, Found, TimelineProjection, timeline_table
 
@@ -158,18 +157,14 @@ class TextProjection(TimelineProjection[Line]):
     def sum_up(
         self, connection: psycopg.Connection, completed: Sequence[tuple[str, UUID, datetime | None, UUID]]
     ) -> None:
-        """Count the rows of each word, and those that have it with accents."""
+        """Count the rows of each word."""
         connection.execute(
             f"""INSERT INTO {self.name}_words (tenant_id, config, lexeme, run_id, n)
             SELECT t.tenant_id, t.config, w.lexeme, t.run_id, count(*)
             FROM unnest(%s::text[], %s::uuid[], %s::timestamptz[], %s::uuid[]) c (tenant_id, video_id, at, run_id)
                 JOIN {self.name} t ON t.tenant_id = c.tenant_id AND t.captured_at = coalesce(c.at, 'infinity')
                     AND t.video_id = c.video_id AND t.run_id = c.run_id
-                CROSS JOIN LATERAL (
-                    SELECT lexeme FROM unnest(t.tsv)
-                    UNION ALL
-                    SELECT '{ACCENTED_LEXEME}' || lexeme FROM unnest(t.tsv) WHERE t.accented <> '' AND 'B' = ANY(weights)
-                ) w
+                CROSS JOIN LATERAL unnest(t.tsv) w
             GROUP BY t.tenant_id, t.config, w.lexeme, t.run_id""",
             [list(column) for column in zip(*completed, strict=True)],
         )
