@@ -98,12 +98,12 @@ def configured(query: Query, *kinds: Kind) -> str:
         more = ", joined"
     if query.parameters["accented"]:
         found = "tsvector_to_array(to_tsvector(regconfig, %(accented)s))"
+        without = "tsvector_to_array(to_tsvector(regconfig, array_to_string(%(left_out)s::text[], ' ')))"
         columns += [
             "regconfig",
             "to_tsquery(regconfig, %(accented_query)s) AS accented",
             "to_tsquery(regconfig, %(weighted_query)s) AS weighted",
-            (f"NOT {found} && tsvector_to_array(to_tsvector(regconfig, array_to_string(%(left_out)s::text[], ' ')))"
-            " AS is_exact"),
+            f"NOT {found} && {without} AS is_exact",
         ]
         lexemes, is_exact = f"{lexemes} || {found}", "is_exact"
         more += ", regconfig, accented, weighted, is_exact"

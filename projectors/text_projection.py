@@ -30,8 +30,8 @@ def _tsvector(column: str) -> str:
     return f"CASE config {configs} ELSE to_tsvector('pg_catalog.simple'::regconfig, {column}) END"
 
 
-# Each word without its accents, and those with accents once more under a weight of their own: a query word without
-# accents asks for either, one with accents for that weight. Those come first, since Postgres keeps 255 places a word.
+# Each word without its accents, and those with accents once more under a weight of their own, see `hits.matching`. Those
+# come first, since Postgres keeps 255 places a word.
 _TSV = (
     f"CASE WHEN accented = '' THEN ''::tsvector ELSE setweight({_tsvector('accented')}, 'B') END"
     f" || {_tsvector('words')}"
