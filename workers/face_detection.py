@@ -11,8 +11,8 @@ import numpy.typing as npt
 from domain.artifacts.face_detection import FaceDetectionV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from domain.face_vectors import pack_half
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding, Image
-from infrastructure.media.probe import duration_ms_of
 from workers.face_models import FaceModels, require_face_models
 from workers.leases import LEASES, Lease, Loadable
 from workers.memory import CPU

@@ -13,8 +13,8 @@ from application.messages import SourceSpan, TextVector
 from domain.artifacts.embedding import packed
 from domain.artifacts.frame_embedding import FrameEmbeddingV1
 from domain.errors import InvalidParameter, ModelUnavailable
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding, Frame, Image
-from infrastructure.media.probe import duration_ms_of
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU

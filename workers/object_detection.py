@@ -10,8 +10,8 @@ import msgspec
 from domain.artifacts.object_detection import ObjectDetectionV1
 from domain.artifacts.object_track import ObjectTrackV1
 from domain.errors import InvalidParameter, ModelUnavailable
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding, Frame
-from infrastructure.media.probe import duration_ms_of
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU

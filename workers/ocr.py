@@ -17,8 +17,8 @@ import numpy as np
 
 from domain.artifacts.ocr_text import OcrTextV1
 from domain.errors import InvalidParameter, ModelUnavailable
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding, Frame, Image
-from infrastructure.media.probe import duration_ms_of
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device
 from workers.memory import CPU

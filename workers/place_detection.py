@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from domain.artifacts.place_classification import Alternative, PlaceClassificationV1
 from domain.errors import InvalidParameter, ModelUnavailable
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding, Frame
-from infrastructure.media.probe import duration_ms_of
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, torch_device
 from workers.memory import CPU

@@ -9,8 +9,8 @@ import msgspec
 
 from domain.artifacts.scene import SceneV1
 from domain.errors import InvalidParameter
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.frames import Decoding
-from infrastructure.media.probe import duration_ms_of
 from workers.producer import Context, Description, Found, Job, Outcome, Producer
 
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
 """Thumbnails, sprite sheets and a poster, made in one pass through the video."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from domain.artifacts.thumbnail import SpriteSheet, ThumbnailV1
-from domain.errors import InvalidParameter
+from domain.errors import InvalidParameter, MediaUnreadable
 from infrastructure.media.fingerprint import fingerprint
 from infrastructure.media.frames import Decoding
 from infrastructure.media.pictures import POSTER_WIDTH, THUMBNAIL_WIDTH, Pictures, is_kept, keep
@@ -16,6 +16,9 @@ from infrastructure.media.probe import probe
 from infrastructure.media.stills import MOST_SIDE, Size, fitted, still_at, stills_at
 from workers import sprites
 from workers.producer import Context, Description, Found, Job, Outcome, Producer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BEAT_MS = 5_000
 """Between two stills at most, also where none is wanted: so the job is seen to move, and can be stopped."""
@@ -106,11 +109,11 @@ class Thumbnails(Producer):
         )
         plan.pictures.keep_to(job.track)
         decoding = Decoding()
-        made = _make(job, context, plan, decoding)
+        made, without = _make(job, context, plan, decoding)
         poster_ms = best_of([(at_ms, plan.pictures.thumbnail(at_ms)) for at_ms in choice])
         poster, poster_size = plan.pictures.poster(poster_ms), fitted(screen, width=POSTER_WIDTH)
         if not is_kept(poster):
-            keep(still_at(job.path, poster_ms, poster_size, track=track), poster)
+            keep(_large(job, poster_ms, poster_size), poster)
             made += 1
         context.progress(duration_ms, duration_ms)
         found = [
@@ -124,6 +127,7 @@ class Thumbnails(Producer):
                 "has_video": 1.0,
                 "track": float(track),
                 "thumbnails": float(len(plan.moments)),
+                "without_picture": float(without),
                 "sheets": float(len(plan.sheets)),
                 "files_made": float(made),
                 "frames": float(decoding.decoded),
@@ -132,7 +136,7 @@ class Thumbnails(Producer):
         )
 
     def outcome(self) -> Outcome:
-        """Pictures, and how many of them were not there before."""
+        """Pictures, how many of them were not there before, and at how many moments the film shows nothing."""
         return self._outcome
 
 
@@ -147,8 +151,19 @@ def thinned(times_ms: Iterable[int], most: int, duration_ms: int) -> list[int]:
     return list(first.values())
 
 
-def _make(job: Job, context: Context, plan: _Plan, decoding: Decoding) -> int:
-    """Make the thumbnails and sheets that are not there; how many."""
+def _large(job: Job, at_ms: int, size: Size) -> "Image":
+    """By seeking, which is quick; if that finds nothing, by reading the file from its beginning."""
+    try:
+        return still_at(job.path, at_ms, size, track=job.track)
+    except MediaUnreadable:
+        return next(stills_at(job.path, [at_ms], size, track=job.track))[1]
+
+
+def _make(job: Job, context: Context, plan: _Plan, decoding: Decoding) -> tuple[int, int]:
+    """Make the thumbnails and sheets that are not there: how many, and for how many moments the nearest picture stands.
+
+    At those the file shows nothing: its first picture comes later, as where a recording was cut, or its last has ended.
+    """
     pictures = plan.pictures
     missing = {at_ms for at_ms in plan.moments if not is_kept(pictures.thumbnail(at_ms))}
     missing_sheets = [sheet for sheet in plan.sheets if not is_kept(pictures.sheet(sheet))]
@@ -163,7 +178,8 @@ def _make(job: Job, context: Context, plan: _Plan, decoding: Decoding) -> int:
             keep(still, pictures.thumbnail(at_ms))
         for sheet, image in filling.take(at_ms, still):
             keep(image, pictures.sheet(sheet))
-    return len(missing) + len(missing_sheets)
+    shown = range(round(decoding.begin * 1000), max(round(decoding.end * 1000), 1))
+    return len(missing) + len(missing_sheets), sum(at_ms not in shown for at_ms in wanted)
 
 
 def _picture(kind: Literal["thumbnail", "poster"], at_ms: int, size: Size) -> Found:

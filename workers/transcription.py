@@ -12,7 +12,7 @@ import structlog
 from domain.artifacts.transcript_segment import TranscriptSegmentV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from infrastructure.media.audio import RATE, Sound, read_sound
-from infrastructure.media.probe import duration_ms_of
+from infrastructure.media.clock import duration_ms_of
 from workers.cublas import WHEEL, cublas_problem
 from workers.fitting import Fitting
 from workers.leases import LEASES, Lease, Loadable, chosen_device

@@ -29,10 +29,10 @@ from api.decoding.jobs import (
 )
 from domain.errors import EiokuError, MediaUnreadable, StorageFailed
 from infrastructure.media.clip import cut
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.opening import ROOTS
 from infrastructure.media.pictures import THUMBNAIL_WIDTH, is_kept, keep
 from infrastructure.media.poster import best_of, candidates
-from infrastructure.media.probe import duration_ms_of
 from infrastructure.media.stills import fitted, still_at
 from infrastructure.parent import die_with
 

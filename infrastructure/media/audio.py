@@ -11,11 +11,12 @@ import numpy.typing as npt
 import structlog
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.packet import Packet
 
 from domain.errors import MediaUnreadable
+from infrastructure.media.clock import clock_of
 from infrastructure.media.mixing import Mixer
-from infrastructure.media.source import open_media, origin
+from infrastructure.media.source import open_media
 from infrastructure.media.tracks import sound_track
 
 log = structlog.get_logger(__name__)
@@ -71,15 +72,15 @@ class _Damage:
 
 def _pieces(path: Path, track: int | None) -> Iterator[Samples]:
     """Short runs of samples without gaps, from time 0 on."""
-    damage = _Damage()
+    damage, clock = _Damage(), clock_of(path)
     with open_media(path) as container:
         stream = sound_track(path, container, track)
         if stream is None:
             return
-        start = origin(container)
+        start = clock.start
         mixer = Mixer("mono", RATE)
         written = decoded = 0
-        for frame in _frames(container, stream, damage):
+        for frame in _frames(clock.lay(container.demux(stream)), damage):
             decoded += 1
             if frame.pts is not None and frame.time_base is not None:
                 # What the mixer still holds is a few samples: within the tolerance.
@@ -106,8 +107,7 @@ def _pieces(path: Path, track: int | None) -> Iterator[Samples]:
                 )
 
 
-def _frames(container: InputContainer, stream: AudioStream, damage: _Damage) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
+def _frames(packets: "Iterator[Packet[AudioStream]]", damage: _Damage) -> Iterator[AudioFrame]:
     while True:
         try:
             packet = next(packets)

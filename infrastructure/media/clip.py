@@ -1,12 +1,13 @@
 """Cutting a stretch out of a video, exact to the frame and sample, as an mp4 that plays everywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
@@ -16,17 +17,38 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from domain.errors import JobCancelled, MediaUnreadable
-from infrastructure.media.mixing import Mixer
+from infrastructure.media.clock import Clock, Showing, begins_after, clock_of
+from infrastructure.media.mixing import Mixer, Samples
 from infrastructure.media.orientation import UPRIGHT, Orientation, Screen, displayed, fit, orientation_of
-from infrastructure.media.source import MOST_PIXELS, MOST_SIDE, open_media, origin, seek_before
+from infrastructure.media.seek import Decoded, decoded_from
+from infrastructure.media.source import MOST_PIXELS, MOST_SIDE, open_media
 from infrastructure.media.tracks import picture_track, sound_of, tracks_of
 
 CLOCK = Fraction(1, 90_000)
 """Time base of the pictures written: every frame rate in use is near a whole number of its ticks."""
 SLACK = 2
 """Pixels that a side may be off without black bars: sides are made even, and pixels need not be square."""
+MOST_RATE = 1000
+"""Frames a second; what is more is no rate but a time base (FFmpeg says 60000 of DV)."""
+LEAD_MS = 500
+"""Sound may lie so far before the pictures beside it in a file."""
 ROOM = Fraction(1, 2)
 """Seconds that a container's streams may be interleaved apart: after that much silence a stream counts as ended."""
+
+
+class _Window(NamedTuple):
+    start_ms: int
+    end_ms: int
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds."""
+        return Fraction(self.start_ms, 1000)
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds."""
+        return Fraction(self.end_ms, 1000)
 
 
 def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Callable[[], bool]) -> None:
@@ -39,9 +61,9 @@ def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Calla
         MediaMissing, MediaUnreadable: no media, or nothing in that stretch can be decoded.
         JobCancelled: `should_stop` said so.
     """
+    clock = clock_of(path)
     with open_media(path) as source:
-        begin = origin(source)
-        window = (begin + Fraction(start_ms, 1000), begin + Fraction(end_ms, 1000))
+        window = _Window(start_ms, end_ms)
         picture, heard = picture_track(path, source), tracks_of(path).sound
         sound = source.streams[heard.track] if heard is not None else None
         assert sound is None or isinstance(sound, AudioStream)
@@ -55,12 +77,13 @@ def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Calla
             # Every track must exist before the first packet is written.
             cutters: dict[int, _Pictures | _Sound] = {}
             if picture is not None:
-                cutters[picture.index] = _Pictures(target, picture, *window, size=_size(source, picture))
+                showing, size = Showing(clock, picture), _size(source, picture)
+                cutters[picture.index] = _Pictures(target, picture, showing, window, size=size)
             if sound is not None:
-                cutters[sound.index] = _Sound(target, sound, *window)
-            seek_before(source, picture or streams[0], window[0])
+                cutters[sound.index] = _Sound(target, sound, clock, window)
+            read = decoded_from(path, source, clock, streams, start_ms, lead_ms=LEAD_MS if sound is not None else 0)
             try:
-                _decode(source, streams, cutters, window[1], should_stop)
+                _take(read, clock, cutters, window, should_stop)
                 count = sum(cutter.finish() for cutter in cutters.values())
             except av.FFmpegError as error:
                 raise MediaUnreadable(f"{path} cannot be cut: {error.strerror}") from error
@@ -68,27 +91,27 @@ def cut(path: Path, out: Path, *, start_ms: int, end_ms: int, should_stop: Calla
             raise MediaUnreadable(f"nothing between {start_ms} and {end_ms} ms of {path} can be decoded")
 
 
-def _decode(
-    source: InputContainer,
-    streams: list[Any],
+def _take(
+    read: Iterator[Decoded],
+    clock: Clock,
     cutters: "dict[int, _Pictures | _Sound]",
-    end: Fraction,
+    window: _Window,
     should_stop: Callable[[], bool],
 ) -> None:
     ended: set[int] = set()
-    for packet in source.demux(streams):
+    for packet, frames in read:
         if should_stop():
             raise JobCancelled("nobody waits for the clip any more")
-        cutter = cutters[packet.stream.index]
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            continue  # a damaged packet costs its own frames only
-        for frame in frames:
-            if isinstance(frame, VideoFrame | AudioFrame) and not cutter.take(frame):
-                ended.add(packet.stream.index)
-        if packet.dts is not None and packet.time_base and packet.dts * packet.time_base > end + ROOM:
-            ended.add(packet.stream.index)
+        index = packet.stream.index
+        if index in ended:
+            continue
+        is_behind = packet.dts is not None and packet.dts * packet.time_base - clock.start > window.end + ROOM
+        # Behind the end the decoder gives what it still holds: as many frames as it has threads.
+        for frame in (*frames, *(packet.stream.decode() if is_behind else ())):
+            if index not in ended and not cutters[index].take(frame):
+                ended.add(index)
+        if is_behind:
+            ended.add(index)
         if len(ended) == len(cutters):
             return
 
@@ -97,10 +120,11 @@ class _Pictures:
     """Takes decoded frames, writes those of the window."""
 
     def __init__(
-        self, target: OutputContainer, source: VideoStream, start: Fraction, end: Fraction, *, size: tuple[int, int]
+        self, target: OutputContainer, source: VideoStream, showing: Showing, window: _Window, *, size: tuple[int, int]
     ) -> None:
-        self.target, self.source, self.start, self.end = target, source, start, end
-        self.rate = Fraction(source.average_rate or source.guessed_rate or 25)
+        self.target, self.showing, self.window = target, showing, window
+        rates = (source.average_rate, source.guessed_rate, 25)
+        self.rate = next(Fraction(rate) for rate in rates if rate and rate <= MOST_RATE)
         self.stream: VideoStream = target.add_stream("libx264", rate=self.rate)
         # No frames out of order: then each packet's duration is known from the next one.
         self.stream.options = {"preset": "veryfast", "crf": "21", "bf": "0"}
@@ -119,14 +143,13 @@ class _Pictures:
         """Whether more may come."""
         assert isinstance(frame, VideoFrame)
         self.screen.note(frame)
-        if frame.pts is None:
-            time = self.held[1] + 1 / self.rate if self.held else self.start
-        else:
-            time = frame.pts * Fraction(frame.time_base or self.source.time_base or CLOCK)
-        if time >= self.end:
+        time = self.showing.time_of(frame)
+        if time is None:
+            return True
+        if begins_after(time, self.window.end_ms - 1):
             return False
         # The newest frame waits: only the one after it tells whether it is on screen when the window opens.
-        if self.held is not None and time > self.start:
+        if self.held is not None and begins_after(time, self.window.start_ms):
             self._write(*self.held)
         self.held = (frame, time)
         return True
@@ -137,19 +160,20 @@ class _Pictures:
             frame, time = self.held
             self._write(frame, time)
             # A lone picture of a slide show must last: shown again where the window ends.
-            again = self.end - 1 / self.rate
-            if again - max(time, self.start) > 2 / self.rate:
+            again = self.window.end - 1 / self.rate
+            if again - max(time, self.window.start) > 2 / self.rate:
                 self._write(frame, again)
         if self.count:
             self._mux(self.stream.encode(None))
         if self.packet is not None:
-            last = max(1, round((self.end - self.start) / CLOCK) - self.last)
+            last = max(1, round((self.window.end - self.window.start) / CLOCK) - self.last)
             self.packet.duration = min(last, max(1, round(1 / self.rate / CLOCK)))
             self.target.mux(self.packet)
         return self.count
 
     def _write(self, frame: VideoFrame, time: Fraction) -> None:
-        pts = max(0, round((time - self.start) / CLOCK))
+        is_later = begins_after(time, self.window.start_ms)
+        pts = max(0, round((time - self.window.start) / CLOCK)) if is_later else 0
         if pts <= self.last:
             return
         shaped = self.upright(frame).reformat(self.stream.width, self.stream.height, "yuv420p")
@@ -170,40 +194,49 @@ class _Pictures:
 class _Sound:
     """Takes decoded sound, writes the samples of the window."""
 
-    def __init__(self, target: OutputContainer, source: AudioStream, start: Fraction, end: Fraction) -> None:
-        self.target, self.source, self.start, self.end = target, source, start, end
+    def __init__(self, target: OutputContainer, source: AudioStream, clock: Clock, window: _Window) -> None:
+        self.target, self.clock, self.source, self.start = target, clock, source, window.start
         rate = min(source.codec_context.sample_rate or 48_000, 48_000)
         self.rate = rate if rate in (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000) else 48_000
         layout: Literal["mono", "stereo"] = "mono" if source.codec_context.channels == 1 else "stereo"
         self.stream: AudioStream = target.add_stream("aac", rate=self.rate, layout=layout)
         self.mixer = Mixer(layout, self.rate)
         self.layout = layout
+        self.most = round((window.end - window.start) * self.rate)
         self.next: int | None = None
         self.count = 0
 
     def take(self, frame: VideoFrame | AudioFrame) -> bool:
         """Whether more may come."""
         assert isinstance(frame, AudioFrame)
-        if frame.pts is not None and frame.time_base is not None:
-            place = round((frame.pts * frame.time_base - self.start) * self.rate)
-            # Timestamps of sound wander by rounding; only a real jump moves the count, and never back.
-            if self.next is None or place - self.next > self.rate // 20:
-                self.next = place
-            elif self.next - place > self.rate // 20:
-                return True  # it lies over what is there already, as at a splice
+        time = self.clock.time_of(frame, self.source)
+        place = self.next or 0 if time is None else round((time - self.start) * self.rate)
         if self.next is None:
-            self.next = 0
-        most = round((self.end - self.start) * self.rate)
+            self.next = place
+        behind, tolerance = self.next - place, self.rate // 20
+        if behind > self.rate:
+            # A clock that started again, as `read_sound` takes it: go on.
+            self.start -= Fraction(behind, self.rate)
+        elif behind > tolerance:
+            return True  # it lies over what is there already, as at a splice
+        elif behind < -tolerance:
+            self._write(np.zeros((len(self.stream.layout.channels), min(place, self.most) - self.next), np.float32))
+            self.next = place
         for samples in self.mixer.take(frame):
-            first, last = max(0, -self.next), min(samples.shape[1], most - self.next)
-            if first < last:
-                part = AudioFrame.from_ndarray(samples[:, first:last].copy(), "fltp", self.layout)
-                part.sample_rate = self.rate
-                part.pts, part.time_base = self.next + first, Fraction(1, self.rate)
-                self.count += 1
-                self.target.mux(self.stream.encode(part))
-            self.next += samples.shape[1]
-        return self.next < most
+            self._write(samples)
+        return self.next < self.most
+
+    def _write(self, samples: Samples) -> None:
+        """Samples from `next` on: those of the window."""
+        assert self.next is not None
+        first, last = max(0, -self.next), min(samples.shape[1], self.most - self.next)
+        if first < last:
+            part = AudioFrame.from_ndarray(samples[:, first:last].copy(), "fltp", self.layout)
+            part.sample_rate = self.rate
+            part.pts, part.time_base = self.next + first, Fraction(1, self.rate)
+            self.count += 1
+            self.target.mux(self.stream.encode(part))
+        self.next += samples.shape[1]
 
     def finish(self) -> int:
         """Write what waits; the number of pieces written."""

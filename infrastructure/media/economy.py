@@ -13,8 +13,6 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from infrastructure.media.source import origin
-
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
@@ -61,9 +59,9 @@ class Economy:
     in full.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, wants: Wants | None) -> None:
-        """`wants`: None for every frame."""
-        self._context, self._base, self._start = stream.codec_context, stream.time_base, origin(container)
+    def __init__(self, container: InputContainer, stream: VideoStream, start: Fraction, wants: Wants | None) -> None:
+        """`start`: what timestamps say at 0:00, seconds. `wants`: None for every frame."""
+        self._context, self._base, self._start = stream.codec_context, stream.time_base, start
         is_known = self._context.name in CODECS and not FORMATS.isdisjoint(container.format.name.split(","))
         self._wants = wants if is_known and not self._context.is_hwaccel else None
         self._decided: dict[int | None, bool] = {}

@@ -17,10 +17,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from domain.errors import MediaUnreadable
-from infrastructure.media.economy import Economy, Wants
+from infrastructure.media.clock import Clock, Showing, begins_after, clock_of
+from infrastructure.media.economy import Economy, VideoPacket, Wants
 from infrastructure.media.hardware import HARDWARE
 from infrastructure.media.orientation import Screen, displayed, orientation_of
-from infrastructure.media.source import origin
 from infrastructure.media.tracks import picture_track
 
 log = structlog.get_logger(__name__)
@@ -33,8 +33,6 @@ BIG = 1280 * 720
 FINER = 4
 """Times a side that brightness is first taken at."""
 MAX_DAMAGED_IN_A_ROW = 1_000
-SPLICE = 1
-"""Seconds; a clock that jumps back by more was started again, by less it is jitter."""
 
 
 class Frame:
@@ -86,6 +84,8 @@ class Decoding:
     """Frames so far, with those that were passed over because nobody wants them."""
     damaged: int = 0
     """Packets that could not be decoded and were passed over."""
+    begin: Fraction = Fraction(0)
+    """Where the first frame begins, seconds from the start."""
     end: Fraction = Fraction(0)
     """Where the last decoded frame ends, seconds from the start."""
     promised: Fraction = Fraction(0)
@@ -99,7 +99,7 @@ class Decoding:
     def become(self, other: "Decoding") -> None:
         """Say what `other` says now."""
         self.decoded, self.damaged = other.decoded, other.damaged
-        self.end, self.promised = other.end, other.promised
+        self.begin, self.end, self.promised = other.begin, other.end, other.promised
 
 
 class SampleFrames(Protocol):
@@ -216,15 +216,15 @@ def decoded_frames(
     def wants(time: Fraction, _: Fraction) -> bool:
         return sum(beat.takes(time) for beat in beats) > 0  # each has to see every frame
 
+    clock = clock_of(path)
     with HARDWARE.open_pictures(path, track) as container:
         stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
         if stream.duration and stream.time_base:
-            seen.promised = stream.duration * stream.time_base
-        for frame, time in _decode(container, stream, seen, None if 0 in beats_ms else wants):
+            seen.promised = min(stream.duration * stream.time_base, clock.length)
+        for frame, time in _decode(container, stream, clock, seen, None if 0 in beats_ms else wants):
             seen.decoded += 1
-            seen.end = max(seen.end, time + _duration(frame, stream))
             yield frame, time
     if seen.damaged:
         log.warning("media.damaged", path=str(path), packets=seen.damaged, frames=seen.decoded)
@@ -246,13 +246,14 @@ def frames_on_screen(
     due = next(waiting, None)
     if due is None:
         return
+    clock = clock_of(path)
     with HARDWARE.open_pictures(path, track) as container:
         stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
-        for frame, time in _decode(container, stream, seen, _on_screen(times_ms)):
+        for frame, time in _decode(container, stream, clock, seen, _on_screen(times_ms)):
             seen.decoded += 1
-            while due is not None and shown is not None and _begins_after(time, due):
+            while due is not None and shown is not None and begins_after(time, due):
                 yield due, shown
                 due = next(waiting, None)
             if due is None:
@@ -271,7 +272,7 @@ def _on_screen(times_ms: Sequence[int]) -> Wants:
 
     def wants(_: Fraction, end: Fraction) -> bool:
         is_wanted = False
-        while waiting and _begins_after(end, waiting[0]):
+        while waiting and begins_after(end, waiting[0]):
             waiting.popleft()
             is_wanted = True
         return is_wanted
@@ -279,42 +280,29 @@ def _on_screen(times_ms: Sequence[int]) -> Wants:
     return wants
 
 
-def _begins_after(time: Fraction, at_ms: int) -> bool:
-    # Times of artifacts are whole milliseconds of a frame's time, rounded: so is what they are compared with.
-    return round(time * 1000) > at_ms
-
-
 def _decode(
-    container: InputContainer, stream: VideoStream, seen: Decoding, wants: Wants | None
+    container: InputContainer, stream: VideoStream, clock: Clock, seen: Decoding, wants: Wants | None
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Decoded frames with seconds from the start, never going backwards; the encoder's lead-in is left out."""
-    context, start = stream.codec_context, origin(container)
+    context = stream.codec_context
     if context.width * context.height > BIG and not context.is_hwaccel:
         stream.thread_type = "AUTO"
-    economy = Economy(container, stream, wants)
-    last = Fraction(-1)
-    for frame in _frames(container, stream, seen, economy):
-        base = frame.time_base or stream.time_base
-        if frame.pts is None or base is None:
-            # Raw streams carry no times: the nominal rate is all there is.
-            time = Fraction(seen.decoded) * _duration(frame, stream)
-        else:
-            time = frame.pts * base - start
-        if time < last and time < last - SPLICE:  # the first is cheap, and seldom true
-            # Recordings that were joined start their clock again: go on where the last one ended.
-            start -= last - time + _duration(frame, stream)
-            time = last + _duration(frame, stream)
+    economy, showing = Economy(container, stream, clock.start, wants), Showing(clock, stream)
+    for frame in _frames(stream, clock.lay(container.demux(stream)), seen, economy):
+        time = showing.time_of(frame)
         seen.decoded += economy.passed_over(frame)
-        if time > last and time >= 0:
-            last = time
+        if time is not None:
+            if not seen.end:
+                seen.begin = time
+            seen.end = max(seen.end, time + showing.length_of(frame))
             yield frame, time
 
 
 def _frames(
-    container: InputContainer, stream: VideoStream, seen: Decoding, economy: Economy
+    stream: VideoStream, demuxed: Iterator[VideoPacket], seen: Decoding, economy: Economy
 ) -> Iterator[VideoFrame]:
     in_a_row, screen = 0, Screen(stream)
-    packets = economy.packets(container.demux(stream))
+    packets = economy.packets(demuxed)
     while in_a_row < MAX_DAMAGED_IN_A_ROW:
         try:
             packet = next(packets)
@@ -323,6 +311,8 @@ def _frames(
         except av.FFmpegError:
             seen.damaged += 1
             return  # the container itself is broken from here on
+        if not packet.size and packet.dts is not None:
+            continue  # Theora's way to say that the picture before stays
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -335,11 +325,3 @@ def _frames(
             if isinstance(frame, VideoFrame):
                 screen.note(frame)
                 yield frame
-
-
-def _duration(frame: VideoFrame, stream: VideoStream) -> Fraction:
-    base = frame.time_base or stream.time_base
-    if frame.duration and base:
-        return frame.duration * base
-    rate = stream.average_rate or stream.guessed_rate
-    return 1 / rate if rate else Fraction(1, 25)

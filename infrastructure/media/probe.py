@@ -1,9 +1,7 @@
 """What a file says about itself."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, tzinfo
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
@@ -17,11 +15,12 @@ from av.video.stream import VideoStream
 from domain.artifacts.video_metadata import Hdr, MediaStream
 from domain.errors import MediaUnreadable
 from domain.video import FileFacts
+from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.dates import capture_time
 from infrastructure.media.gps import Place, exif_place, place_in
 from infrastructure.media.header import open_header
 from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
-from infrastructure.media.source import checked, open_media
+from infrastructure.media.source import checked
 from infrastructure.media.streams import codec_name, hdr_of, streams_of
 from infrastructure.media.tracks import PACKETS_TO_FIRST_FRAME, flaw_of, tracks_in_header, tracks_of
 
@@ -93,7 +92,7 @@ def probe(
             raise MediaUnreadable(f"{path} has neither a picture nor a sound track")
         tags = _lower(container.metadata)
         track_tags = [_lower(stream.metadata) for stream in container.streams]
-        duration_ms = _duration_ms(container)
+        duration_ms = _duration_ms(path, container)
         sample_rate = sound.codec_context.sample_rate or None if sound is not None else None
         frame, exif = _first_frame(container, picture) if picture is not None else (None, _Exif())
         if picture is not None and frame is None:
@@ -141,12 +140,6 @@ def probe(
         )
 
 
-def duration_ms_of(path: Path) -> int:
-    """How long the file plays, whole milliseconds; raises as `open_media`."""
-    with open_media(path) as container:
-        return _duration_ms(container)
-
-
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.lower(): value for key, value in tags.items()}
 
@@ -176,26 +169,12 @@ def _displayed(picture: VideoStream, frame: VideoFrame | None) -> tuple[int | No
     return picture.codec_context.width or None, picture.codec_context.height or None
 
 
-def _duration_ms(container: InputContainer) -> int:
-    """Whole milliseconds; files that do not say (recordings that were never closed) are walked through."""
-    if container.duration:
-        return round(container.duration / (av.time_base // 1000))
-    known = [s.duration * s.time_base for s in container.streams if s.duration and s.time_base]
-    if known:
-        return round(max(known) * 1000)
-    first, last = None, Fraction(0)
+def _duration_ms(path: Path, container: InputContainer) -> int:
+    """What the header says where there is nothing else."""
     try:
-        for packet in container.demux():
-            if packet.pts is None or packet.stream.type not in {"video", "audio"}:
-                continue
-            start = packet.pts * packet.time_base
-            first = start if first is None else min(first, start)
-            last = max(last, start + (packet.duration or 0) * packet.time_base)
-    except av.FFmpegError:
-        pass  # cut off: what came before counts
-    with suppress(av.FFmpegError):  # behind a header alone there is nothing to go to
-        container.seek(0)
-    return round((last - first) * 1000) if first is not None else 0
+        return duration_ms_of(path)
+    except MediaUnreadable:
+        return round((container.duration or 0) / (av.time_base // 1000))
 
 
 def _first_frame(container: InputContainer, picture: VideoStream) -> tuple[VideoFrame | None, _Exif]:

@@ -1,7 +1,6 @@
 """Opening media: clear errors for what is not there or no media, and nothing a file names is ever opened in its stead."""
 
 import os
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -93,23 +92,3 @@ def has_decoder(stream: Stream) -> bool:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def origin(container: InputContainer) -> Fraction:
-    """Seconds on the container's clock that players call 0:00.
-
-    Transport streams start anywhere. A negative start is the encoder's lead-in, which players drop, so it stays 0.
-    """
-    return Fraction(max(container.start_time or 0, 0), av.time_base)
-
-
-def seek_before(container: InputContainer, stream: Stream, at: Fraction) -> None:
-    """Go to the last key frame of `stream` at or before `at`, seconds on the container's clock; else to the beginning."""
-    try:
-        # In the stream's own ticks and rounded down: FFmpeg rounds to the nearest, which can be the key frame after.
-        container.seek(
-            int(at // (stream.time_base or Fraction(1, av.time_base))), stream=stream, backward=True
-        )
-    except av.FFmpegError:
-        # Formats without an index are read from the beginning.
-        container.seek(0)

@@ -5,14 +5,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from domain.errors import MediaUnreadable
+from infrastructure.media.clock import Clock, Showing, begins_after, clock_of
 from infrastructure.media.frames import Decoding, frames_on_screen
 from infrastructure.media.orientation import Screen, displayed, fit, orientation_of
-from infrastructure.media.source import open_media, origin, seek_before
+from infrastructure.media.seek import Decoded, decoded_from
+from infrastructure.media.source import open_media
 from infrastructure.media.tracks import picture_track
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ Size = tuple[int, int]
 """(width, height) in pixels, as displayed."""
 MOST_SIDE = 16_383
 """Pixels of a side of a WebP file."""
-MOST_FRAMES = 600
-"""Decoded on the way from the key frame before; a file with rarer key frames gives an earlier picture."""
+MOST_PIXELS = 600 * 3840 * 2160
+"""Decoded on the way from the key frame before (2,400 pictures of 1080p); with rarer ones an earlier picture is given."""
 
 
 def fitted(size: Size, *, width: int | None = None, side: int | None = None) -> Size:
@@ -54,30 +56,36 @@ def stills_at(
 
 def still_at(path: Path, at_ms: int, size: Size, *, track: int | None = None) -> "Image":
     """The same picture as `stills_at` gives, found by seeking; raises as it does."""
+    clock = clock_of(path)
     with open_media(path) as container:
         stream = picture_track(path, container, track)
         if stream is None:
             raise MediaUnreadable(f"{path} has no picture track")
         stream.thread_type = "AUTO"
-        start = origin(container)
-        seek_before(container, stream, start + Fraction(at_ms, 1000))
-        best: VideoFrame | None = None
-        screen = Screen(stream)
-        try:
-            for number, frame in enumerate(container.decode(stream)):
-                screen.note(frame)
-                base = frame.time_base
-                late = frame.pts is not None and base and round((frame.pts * base - start) * 1000) > at_ms
-                if best is None or not late:
-                    best = frame
-                if late or number >= MOST_FRAMES:
-                    break
-        except av.FFmpegError as error:
-            if best is None:
-                raise MediaUnreadable(f"{path} cannot be decoded: {error.strerror}") from error
+        best = _on_screen(decoded_from(path, container, clock, [stream], at_ms), clock, stream, at_ms)
         if best is None:
             raise MediaUnreadable(f"{path} has no picture at {at_ms} ms")
         return _still(best, VideoReformatter(), size)
+
+
+def _on_screen(read: Iterator[Decoded], clock: Clock, stream: VideoStream, at_ms: int) -> VideoFrame | None:
+    """The last frame that has begun, or the first there is."""
+    showing, screen = Showing(clock, stream), Screen(stream)
+    best: VideoFrame | None = None
+    pixels = 0
+    for frame in (frame for each in read for frame in each.frames):
+        assert isinstance(frame, VideoFrame)
+        screen.note(frame)
+        pixels += frame.width * frame.height
+        time = showing.time_of(frame)
+        if time is None:
+            continue
+        is_late = begins_after(time, at_ms)
+        if best is None or not is_late:
+            best = frame
+        if is_late or pixels > MOST_PIXELS:
+            break
+    return best
 
 
 def _still(frame: VideoFrame, scaler: VideoReformatter, size: Size) -> "Image":
