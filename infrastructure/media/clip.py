@@ -32,6 +32,8 @@ MOST_RATE = 1000
 """Frames a second; what is more is no rate but a time base (FFmpeg says 60000 of DV)."""
 LEAD_MS = 500
 """Sound may lie so far before the pictures beside it in a file."""
+LATE = 10
+"""Seconds behind the window in which the first picture of a file is waited for: it stands for all before it."""
 ROOM = Fraction(1, 2)
 """Seconds that a container's streams may be interleaved apart: after that much silence a stream counts as ended."""
 
@@ -105,7 +107,8 @@ def _take(
         index = packet.stream.index
         if index in ended:
             continue
-        is_behind = packet.dts is not None and packet.dts * packet.time_base - clock.start > window.end + ROOM
+        until = window.end + (ROOM if cutters[index].has_begun else LATE)
+        is_behind = packet.dts is not None and packet.dts * packet.time_base - clock.start > until
         # Behind the end the decoder gives what it still holds: as many frames as it has threads.
         for frame in (*frames, *(packet.stream.decode() if is_behind else ())):
             if index not in ended and not cutters[index].take(frame):
@@ -147,12 +150,18 @@ class _Pictures:
         if time is None:
             return True
         if begins_after(time, self.window.end_ms - 1):
+            self.held = self.held or (frame, self.window.start)
             return False
         # The newest frame waits: only the one after it tells whether it is on screen when the window opens.
         if self.held is not None and begins_after(time, self.window.start_ms):
             self._write(*self.held)
         self.held = (frame, time)
         return True
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a picture to show."""
+        return self.held is not None
 
     def finish(self) -> int:
         """Write what waits; the number of frames written."""
@@ -193,6 +202,9 @@ class _Pictures:
 
 class _Sound:
     """Takes decoded sound, writes the samples of the window."""
+
+    has_begun = True
+    """It is not waited for: there may be none for long."""
 
     def __init__(self, target: OutputContainer, source: AudioStream, clock: Clock, window: _Window) -> None:
         self.target, self.clock, self.source, self.start = target, clock, source, window.start

@@ -42,9 +42,10 @@ class Shown(NamedTuple):
         return self.numbers[max(0, bisect_right(self.times_ms, at_ms) - 1)]
 
     def between(self, start_ms: int, end_ms: int) -> list[int]:
-        """The one on the screen at the beginning, if any, and those that follow before the end."""
+        """The one on the screen at the beginning, and those that follow before the end; the very first if there is none."""
         first = max(0, bisect_right(self.times_ms, start_ms) - 1)
-        return [n for n, at_ms in zip(self.numbers[first:], self.times_ms[first:], strict=True) if at_ms < end_ms]
+        later = zip(self.numbers[first:], self.times_ms[first:], strict=True)
+        return [number for number, at_ms in later if at_ms < end_ms] or self.numbers[:1]
 
 
 def shown(path: Path) -> Shown:
@@ -73,12 +74,17 @@ def assert_agree(path: Path, truth: Shown, moments_ms: Sequence[int]) -> None:
     assert found == {at_ms: truth.between(at_ms, until_ms) for at_ms, until_ms in clips.items()}
 
 
-def assert_spaced(truth: Shown, count: int, rate: Fraction, *, has_sound: bool) -> None:
-    """All pictures, evenly, from 0:00 on."""
+def assert_spaced(truth: Shown, count: int, rate: Fraction, *, has_sound: bool, tolerance_ms: Fraction | int = 2) -> None:
+    """All pictures, evenly but for roundings to milliseconds, from 0:00 on."""
     assert truth.numbers == [number % 256 for number in range(count)]
     assert 0 <= truth.times_ms[0] <= (LEAD_IN_MS if has_sound else 0)
     late = [at_ms - truth.times_ms[0] - number * 1000 / rate for number, at_ms in enumerate(truth.times_ms)]
-    assert max(map(abs, late)) <= 2, "two roundings to milliseconds"
+    assert max(map(abs, late)) <= tolerance_ms
+
+
+def roughly_ms(name: str, rate: Fraction) -> Fraction:
+    """How far a time may be off. Program streams do not say of every picture when it is shown, and FFmpeg guesses."""
+    return 2 + (1000 / rate if name in {"mpg", "vob"} else Fraction(0))
 
 
 @st.composite
@@ -107,8 +113,9 @@ def test_every_way_to_a_picture_gives_the_same_one(name: str, data: st.DataObjec
             gop=data.draw(st.integers(1, 90), "gop"), reordered=data.draw(st.integers(0, 2), "reordered"),
         )  # fmt: skip
         truth = shown(path)
-        assert_spaced(truth, count, rate, has_sound=has_sound)
-        assert abs(clock_of(path).length - count / rate) <= Fraction(1, 10)
+        assert_spaced(truth, count, rate, has_sound=has_sound, tolerance_ms=roughly_ms(name, rate))
+        # Headers count from when the first picture is decoded, which may be two pictures before it is shown.
+        assert abs(clock_of(path).length - count / rate) <= Fraction(1, 10) + 2 / rate
         last_ms = duration_ms_of(path) - 1
         moments = data.draw(st.lists(st.integers(0, last_ms), min_size=3, max_size=5), "moments")
         assert_agree(path, truth, {0, last_ms, *moments})
@@ -150,9 +157,10 @@ def test_joined_recordings_follow_each_other(name: str, data: st.DataObject) -> 
                 joined.write(piece.read_bytes())
             first += count
         truth = shown(path)
-        assert_spaced(truth, first, rate, has_sound=has_sound)
-        assert abs(clock_of(path).length - first / rate) <= Fraction(1, 10)
-        joins_ms = [int(sum(counts[:number]) * 1000 / rate) for number in range(1, len(counts))]
+        tolerance_ms = len(counts) * roughly_ms(name, rate)
+        assert_spaced(truth, first, rate, has_sound=has_sound, tolerance_ms=tolerance_ms)
+        assert abs(clock_of(path).length - first / rate) <= Fraction(1, 10) + tolerance_ms / 1000
+        joins_ms = [truth.times_ms[sum(counts[:number])] for number in range(1, len(counts))]
         assert_agree(path, truth, {0, *joins_ms, *(at_ms + 150 for at_ms in joins_ms), truth.times_ms[-1]})
         sound_s = sum(len(each.samples) for each in read_sound(path)) / RATE
         assert sound_s == pytest.approx(first / rate if has_sound else 0, abs=0.15)
