@@ -28,6 +28,7 @@ from api.receiving import Receiving
 from api.request import Call
 from api.routes import CONTROLLERS
 from api.services import ApiServices
+from api.uploads import remove_abandoned
 from domain.errors import ServiceUnavailable
 from infrastructure.nats.connection import connect
 from infrastructure.postgres.connections import async_pool
@@ -57,6 +58,7 @@ def create_app(services: ApiServices) -> Litestar:
             # Writes and files of our own wait in threads; the default is too few for all of them together.
             threads = stack.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
             asyncio.get_running_loop().set_default_executor(threads)
+            await asyncio.to_thread(remove_abandoned, services.data_dir / "uploads")
             state.disks = stack.enter_context(contextlib.closing(Disks(services.folders)))
             state.decoders = await stack.enter_async_context(Decoders(CLIPS))
             state.picture_decoders = await stack.enter_async_context(Decoders(PICTURES))

@@ -42,7 +42,9 @@ async def detail(request: Call, task_id: UUID) -> TaskDetail:
     paused: Pause | None = None
     if task.status == "pending" and task.task_type in BY_NAME:
         services = request.services
-        held = await asyncio.to_thread(pauses_of, services.log, task.task_type, services.off_peak, now())
+        held = await asyncio.to_thread(
+            pauses_of, services.log, task.task_type, services.off_peak, now(), tenant_id=request.tenant
+        )
         paused = held.get(task.priority)
     return TaskDetail(**msgspec.structs.asdict(task), queue_position=place, paused=paused)
 

@@ -1,6 +1,7 @@
 """Uploads: multipart bodies straight to disk, never whole in memory."""
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -26,6 +27,10 @@ from multipart import (
 from api.problems import MalformedBody
 from domain.errors import InvalidParameter, ServiceUnavailable, TooLarge
 
+WAITING, _ONCE_WAITING = ".incoming", "incoming"
+"""Where uploads wait, below the folder that has one for each tenant: no tenant's name has a dot."""
+ABANDONED_S = 86_400
+"""An upload to which nothing was added for so long was left by a process that was killed."""
 MOST_FIELD_BYTES = 64 * 1024
 MOST_PARTS = 32
 WRITE = 1024 * 1024
@@ -128,6 +133,15 @@ def safe_name(filename: str) -> str:
         stem, dot, ending = clean, "", ""
     room = MOST_NAME_BYTES - len((dot + ending).encode())
     return stem.encode()[:room].decode(errors="ignore") + dot + ending
+
+
+def remove_abandoned(uploads: Path) -> None:
+    """Remove what killed processes left in the waiting place, and in that of older versions, a tenant's folder."""
+    for waiting in (uploads / WAITING, uploads / _ONCE_WAITING):
+        for part in waiting.glob("*.part"):  # films lie two folders deeper
+            with contextlib.suppress(OSError):
+                if part.is_file() and time.time() - part.stat().st_mtime > ABANDONED_S:
+                    part.unlink()
 
 
 async def receive(body: AsyncIterator[bytes], headers: Headers, folder: Path, *, max_bytes: int) -> Upload:

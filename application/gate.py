@@ -12,18 +12,25 @@ from domain.queue import Pause, Queue, queue_id_of
 from domain.task import PRIORITIES, Priority
 
 
-def pauses_of(log: EventLog, task_type: str, window: OffPeak | None, now: datetime) -> Mapping[Priority, Pause]:
-    """Why tasks of this type wait, for each class that does; what people paused goes before the window."""
+def pauses_of(
+    log: EventLog, task_type: str, window: OffPeak | None, now: datetime, *, tenant_id: str
+) -> Mapping[Priority, Pause]:
+    """Why tasks of this type wait, for each class that does, as the tenant may see it.
+
+    What people paused goes before the window.
+    """
     state: Queue | None = present(log, queue, queue_id_of(task_type))
-    return _waiting_for(window, task_type, now) | dict(state.paused if state is not None else {})
+    return _waiting_for(window, task_type, now) | (state.seen_by(tenant_id) if state is not None else {})
 
 
-def pauses(log: EventLog, window: OffPeak | None, now: datetime) -> dict[tuple[Priority, str], Pause]:
+def pauses(
+    log: EventLog, window: OffPeak | None, now: datetime, *, tenant_id: str = ""
+) -> dict[tuple[Priority, str], Pause]:
     """The same for all task types, by class and type."""
     return {
         (priority, task_type): pause
         for task_type in BY_NAME
-        for priority, pause in pauses_of(log, task_type, window, now).items()
+        for priority, pause in pauses_of(log, task_type, window, now, tenant_id=tenant_id).items()
     }
 
 

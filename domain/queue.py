@@ -13,6 +13,9 @@ import msgspec
 from domain.event import Command, DomainEvent, head
 from domain.task import PRIORITIES, Priority
 
+BY_OTHERS = "paused by the operator"
+"""All that a tenant is told of a pause that is another's."""
+
 
 def queue_id_of(task_type: str) -> UUID:
     """The stream of the queue of one task type."""
@@ -79,20 +82,33 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     paused: Mapping[Priority, Pause] = {}
+    paused_by: Mapping[Priority, str] = {}
+    """The tenant whose people paused it."""
+
+    def seen_by(self, tenant_id: str) -> dict[Priority, Pause]:
+        """What is paused, as a tenant may see it: what people of others wrote is not for it."""
+        return {
+            name: pause
+            if self.paused_by.get(name) == tenant_id
+            else msgspec.structs.replace(pause, by="operator", reason=BY_OTHERS)
+            for name, pause in self.paused.items()
+        }
 
 
 def evolve(state: Queue | None, event: QueueEvent) -> Queue:
     """The state after `event`."""
     before = {} if state is None else dict(state.paused)
+    by = {} if state is None else dict(state.paused_by)
     match event:
         case QueuePaused():
             pause = Pause(reason=event.reason, by=event.actor, since=event.recorded_at)
             paused = before | dict.fromkeys(event.priorities, pause)
+            by |= dict.fromkeys(event.priorities, event.tenant_id)
         case QueueResumed():
             paused = {name: pause for name, pause in before.items() if name not in event.priorities}
         case _:
             raise TypeError(event)
-    return Queue(version=event.originator_version, paused=paused)
+    return Queue(version=event.originator_version, paused=paused, paused_by=by)
 
 
 def decide(state: Queue | None, command: QueueCommand) -> Sequence[QueueEvent]:

@@ -125,7 +125,7 @@ def _named(task_type: str) -> tuple[str, ...]:
 
 async def _queues(request: Call) -> QueueList:
     services = request.services
-    held = await asyncio.to_thread(pauses, services.log, services.off_peak, now())
+    held = await asyncio.to_thread(pauses, services.log, services.off_peak, now(), tenant_id=request.tenant)
     async with request.reading() as connection:
         found = {
             (load.task_type, load.priority): load

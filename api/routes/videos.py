@@ -19,7 +19,7 @@ from api.receiving import BODY, UPLOAD
 from api.request import Call
 from api.routes.common import NOT_BLANK, Cursor, Date, Name, filled, utc
 from api.sources import Source, resolve
-from api.uploads import Upload, alone, receive, remove
+from api.uploads import WAITING, Upload, alone, receive, remove
 from application.lagging import news_at
 from application.residents import register
 from domain.errors import EiokuError, InvalidParameter, NoMatch
@@ -209,7 +209,7 @@ async def _upload(request: Call, video_id: UUID) -> Response[Any]:
     services = request.services
     folder = services.data_dir / "uploads"
     upload = await receive(
-        request.stream(), request.headers, folder / "incoming", max_bytes=services.max_upload_bytes
+        request.stream(), request.headers, folder / WAITING, max_bytes=services.max_upload_bytes
     )
     try:
         given = _fields(upload)

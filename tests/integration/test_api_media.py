@@ -376,7 +376,7 @@ def test_an_upload_with_a_key_is_stored_once_whatever_the_boundary(api, tmp_path
         "/v1/videos", files={"file": ("a.avi", content + b"x")}, data={"pipeline": ""}, headers=headers
     )
     assert (other.status_code, other.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")
-    assert not list((api_folder / "data" / "uploads" / "incoming").iterdir())
+    assert not list((api_folder / "data" / "uploads" / ".incoming").iterdir())
 
 
 def test_the_same_upload_under_one_id_changes_nothing_and_another_is_refused(api, tmp_path):
@@ -397,7 +397,7 @@ def test_too_large_an_upload_is_refused_and_leaves_nothing(api, api_folder):
         content = body if length else iter([body[:1_500_000], body[1_500_000:]])
         answer = api.post("/v1/videos", content=content, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
-    waiting = api_folder / "data" / "uploads" / "incoming"
+    waiting = api_folder / "data" / "uploads" / ".incoming"
     assert not waiting.exists() or not list(waiting.iterdir())
 
 
