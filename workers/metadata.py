@@ -95,6 +95,7 @@ def _payload(found: Probe, blake3: str, size_bytes: int) -> VideoMetadataV1:
         camera_model=found.camera_model,
         captured_at=facts.file_created_at,
         captured_at_source=found.captured_at_source,
+        captured_at_precision=None if found.captured_at_precision == "second" else found.captured_at_precision,
         captured_at_offset_min=found.captured_at_offset_min,
         lens=found.lens,
         hdr=found.hdr,

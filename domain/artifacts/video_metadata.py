@@ -111,6 +111,8 @@ class VideoMetadataV1(Payload, frozen=True):
     """When it was filmed, UTC."""
     captured_at_source: str | None = None
     """Which tag said so: see `infrastructure.media.dates`."""
+    captured_at_precision: Literal["minute", "day"] | None = None
+    """Absent when the second is known; of a day alone `captured_at` is its first instant."""
     captured_at_offset_min: Annotated[int, Meta(ge=-1_440, le=1_440)] | None = None
     """Minutes that clocks there were ahead of UTC, when the file says so."""
     lens: str | None = None

@@ -7,11 +7,11 @@ In this order, the first that says something wins:
 3. `creation_time` of the container, then of its tracks: UTC by definition (some cameras put local time there all the
    same; nothing tells them apart). The epochs of QuickTime (1904) and Unix (1970) mean "not set".
 4. Tags `date_recorded`, `datetimeoriginal`, `date`, `icrd`: a year alone is not enough.
-5. The file's name when it is one that cameras and phones give: `VID_20240504_122030.mp4`, `PXL_…`, `WhatsApp Video …`.
+5. The file's name when it is one that cameras, phones, messengers and screen recorders give, see `name_dates`.
 
-Times without a zone are read in the zone given, UTC by default. The file's modification time is never used: it tells
-when the file was copied. The offset of the place is known when 1, 2 or 4 has one, or beside 3 when a Samsung phone wrote
-`com.samsung.android.utc_offset`.
+Times without a zone are read in the zone given, UTC by default; a day without a time is its first instant there. The
+file's modification time is never used: it tells when the file was copied. The offset of the place is known when 1, 2, 4
+or 5 has one, or beside 3 when a Samsung phone wrote `com.samsung.android.utc_offset`.
 """
 
 import re
@@ -19,12 +19,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
+from infrastructure.media.name_dates import Precision, date_in
+
 _EXIF = re.compile(r"^(\d{4}):(\d{2}):(\d{2}) (\d{2}:\d{2}:\d{2})(.*)$")
-_CAMERA_NAME = re.compile(
-    r"^(?:VID|IMG|MOV|PXL|MVI|DJI|GX|TRIM|Screenrecorder|Screen Recording|screen|signal|WhatsApp Video|video)?[-_ ]?"
-    r"((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})[-_ T]+(?:at[ _])?(\d{2})[-_.:]?(\d{2})[-_.:]?(\d{2})(?!\d{4})",
-    re.IGNORECASE,
-)
 _NOT_SET = (datetime(1904, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
 _DATE_TAGS = ("date_recorded", "datetimeoriginal", "date", "icrd")
 _SHORTEST = len("2024-05-04")
@@ -41,6 +38,8 @@ class CaptureTime(NamedTuple):
     source: str
     offset_min: int | None = None
     """Minutes that clocks there were ahead of UTC, when the file says so."""
+    precision: Precision = "second"
+    """How much of the time was said: of a day alone, `at` is its first instant."""
 
 
 def capture_time(
@@ -50,6 +49,7 @@ def capture_time(
     exif: str | None = None,
     file_name: str = "",
     zone: tzinfo = UTC,
+    now: datetime | None = None,
 ) -> CaptureTime | None:
     """When it was filmed; keys of tags lower case, `exif` = DateTimeOriginal followed by its offset if known."""
     candidates = [
@@ -63,13 +63,13 @@ def capture_time(
         if text and (at := parse(text, zone=zone)):
             # `creation_time` is UTC whatever the clocks said.
             local = f"{at.date()}T00:00:00{tags.get(_UTC_OFFSET, '')}" if source == "creation_time" else text
-            return CaptureTime(at, source, _offset_min(local))
-    if match := _CAMERA_NAME.match(file_name):
-        year, month, day, hour, minute, second = match.groups()
-        # Google's camera writes UTC into names, the others local time.
-        own_zone = UTC if file_name.upper().startswith("PXL") else zone
-        if at := parse(f"{year}-{month}-{day}T{hour}:{minute}:{second}", zone=own_zone):
-            return CaptureTime(at, "filename")
+            is_day = len(text.strip("\0 ")) == _SHORTEST
+            return CaptureTime(at, source, _offset_min(local), "day" if is_day else "second")
+    if named := date_in(file_name, now=now or datetime.now(UTC)):
+        at = named.at if named.at.tzinfo else named.at.replace(tzinfo=zone)
+        # Of what is known to be UTC nobody knows what the clocks there said.
+        offset_min = None if named.at.tzinfo in {None, UTC} else _offset_min(named.at.isoformat())
+        return CaptureTime(at.astimezone(UTC), "filename", offset_min, named.precision)
     return None
 
 

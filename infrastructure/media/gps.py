@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from math import nan
 from typing import Any, NamedTuple
 
 TAGS = (
@@ -17,8 +18,10 @@ TAGS = (
 _LAT_REF, _LAT, _LON_REF, _LON, _ALT_REF, _ALT = range(1, 7)  # EXIF GPS tags
 _MAX_LATITUDE, _MAX_LONGITUDE = 90, 180
 _LOWEST_M, _HIGHEST_M = -500, 100_000
+_SIXTY = 60
 _ISO6709 = re.compile(
-    r"""^\s*(?P<lat>[+-]\d{2,6}(?:[.,]\d+)?)(?P<lon>[+-]\d{3,7}(?:[.,]\d+)?)(?P<alt>[+-]\d+(?:[.,]\d+)?)?"""
+    r"\s{0,9}(?P<lat>[+-]\d{1,8}(?:[.,]\d{0,12})?)(?P<lon>[+-]\d{1,9}(?:[.,]\d{0,12})?)"
+    r"(?P<alt>[+-]\d{1,8}(?:[.,]\d{0,12})?)?\s{0,9}(?:CRS[^/]{0,100})?(?:/|\0|\s|$)"
 )
 
 
@@ -41,32 +44,35 @@ def place_in(tags: Mapping[str, str]) -> Place | None:
 def iso6709(text: str) -> Place | None:
     """A place from ISO 6709 in degrees, degrees and minutes, or degrees, minutes and seconds; None when it is none.
 
-    `+48.8577+002.2950+035.000/` `+4851.46+00217.70/` `+485127.7+0021742.0/`
+    `+48.8577+002.2950+035.000/` `+4851.46+00217.70/` `+485127.7+0021742.0/`, and degrees without leading zeros, as many
+    devices write them: `+5.6037-0.1870+61CRSWGS_84/`.
     """
     match = _ISO6709.match(text)
     if match is None:
         return None
-    latitude = _degrees(match["lat"], whole=2)
-    longitude = _degrees(match["lon"], whole=3)
+    latitude = _degrees(match["lat"])
+    longitude = _degrees(match["lon"])
     altitude = float(match["alt"].replace(",", ".")) if match["alt"] else None
     return _place(latitude, longitude, altitude)
 
 
-def _degrees(text: str, *, whole: int) -> float:
-    """Signed degrees from ±DD…, ±DDMM… or ±DDMMSS…; `whole` digits are degrees (2 latitude, 3 longitude)."""
+def _degrees(text: str) -> float:
+    """Signed degrees from ±D…, ±DDMM… or ±DDMMSS…: minutes and seconds have two digits, and come with four in all."""
     sign = -1 if text[0] == "-" else 1
     number, _, fraction = text[1:].replace(",", ".").partition(".")
     tail = f".{fraction}" if fraction else ""
-    degrees, rest = number[:whole], number[whole:]
-    match len(rest):
-        case 0:
-            return sign * float(degrees + tail)
-        case 2:
-            return sign * (float(degrees) + float(rest + tail) / 60)
-        case 4:
-            return sign * (float(degrees) + float(rest[:2]) / 60 + float(rest[2:] + tail) / 3600)
+    match len(number):
+        case 1 | 2 | 3:
+            return sign * float(number + tail)
+        case 4 | 5:
+            degrees, minutes, seconds = number[:-2], float(number[-2:] + tail), 0.0
+        case 6 | 7:
+            degrees, minutes, seconds = number[:-4], float(number[-4:-2]), float(number[-2:] + tail)
         case _:
-            return float("nan")
+            return nan
+    if minutes >= _SIXTY or seconds >= _SIXTY:
+        return nan
+    return sign * (float(degrees) + minutes / 60 + seconds / 3600)
 
 
 def exif_place(gps: Mapping[int, Any]) -> Place | None:

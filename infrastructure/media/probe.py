@@ -19,6 +19,7 @@ from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.dates import capture_time
 from infrastructure.media.gps import Place, exif_place, place_in
 from infrastructure.media.header import open_header
+from infrastructure.media.name_dates import Precision
 from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
 from infrastructure.media.source import checked
 from infrastructure.media.streams import codec_name, hdr_of, streams_of
@@ -43,6 +44,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     place: Place | None = None
     captured_at_source: str | None = None
     """Which tag gave `facts.file_created_at`."""
+    captured_at_precision: Precision = "second"
     captured_at_offset_min: int | None = None
     """Minutes that clocks there were ahead of UTC, when the file says so."""
     camera_make: str | None = None
@@ -129,6 +131,7 @@ def probe(
             size_bytes=size_bytes,
             place=next((place for found in every if (place := place_in(found))), None) or exif.place,
             captured_at_source=captured.source if captured else None,
+            captured_at_precision=captured.precision if captured else "second",
             captured_at_offset_min=captured.offset_min if captured else None,
             camera_make=_first(every, _MAKE) or exif.make,
             camera_model=_first(every, _MODEL) or exif.model,

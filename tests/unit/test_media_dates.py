@@ -79,7 +79,7 @@ def test_an_unset_container_date_gives_way_to_the_tracks() -> None:
         ("VID_20240504_120000.mp4", NOON),
         ("PXL_20240504_120000123.mp4", NOON),
         ("2024-05-04 12.00.00.mov", NOON),
-        ("DJI_20240504120000_0001.MP4", None),  # no separator: could be any long number
+        ("DJI_20240504120000_0001.MP4", NOON),
         ("20240504_120000.mp4", NOON),
         ("signal-2024-05-04-12-00-00.mp4", NOON),
         ("WhatsApp Video 2024-05-04 at 12.00.00.mp4", NOON),

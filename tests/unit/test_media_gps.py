@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from infrastructure.media.gps import Place, exif_place, iso6709, place_in
 from infrastructure.media.places import nearest_place
@@ -17,7 +19,25 @@ from infrastructure.media.places import nearest_place
         ("+37.4219-122.0840", Place(37.4219, -122.084, None)),
         ("+4851.462+00217.700+35/", Place(48.8577, 2.295, 35.0)),
         ("+485127.72+0021742.0+035/CRSWGS_84/", Place(48.8577, 2.295, 35.0)),
-        ("-0.5000+030.0000/", None),
+        ("-0.5000+030.0000/", Place(-0.5, 30.0, None)),
+        ("+51.5074-0.1278/", Place(51.5074, -0.1278, None)),
+        ("+5.6037-0.1870+61/", Place(5.6037, -0.187, 61.0)),
+        ("+38.7223-9.1393+100.5/", Place(38.7223, -9.1393, 100.5)),
+        ("-1.2921+36.8219/", Place(-1.2921, 36.8219, None)),
+        ("+52.5200+13.4050+034.000CRSWGS_84/", Place(52.52, 13.405, 34.0)),
+        ("+1+103/", Place(1.0, 103.0, None)),
+        ("-9.-77.5/", Place(-9.0, -77.5, None)),
+        ("+0130+00100/", Place(1.5, 1.0, None)),
+        ("+5130.44-00007.67/", Place(51.5073333, -0.1278333, None)),
+        ("+5130.44-0007.67/", Place(51.5073333, -0.1278333, None)),
+        ("+048.8577+002.295/", Place(48.8577, 2.295, None)),
+        ("+4860.00+00217.00/", None),
+        ("+485160.0+0021742.0/", None),
+        ("+48.8577+002.2950x", None),
+        ("+nan+nan/", None),
+        ("+90+180/", Place(90.0, 180.0, None)),
+        ("+90.0001+0/", None),
+        ("-0.0-0.0/", None),
         ("-00.5000-078.0000+2850/", Place(-0.5, -78.0, 2850.0)),
         ("+00.0000+000.0000/", None),
         ("+91.0000+000.0000/", None),
@@ -75,3 +95,44 @@ def test_the_nearest_place_is_named(
 
 def test_the_middle_of_an_ocean_is_far_from_everything() -> None:
     assert nearest_place(-48.9, -123.4).distance_km > 2000
+
+
+@given(
+    latitude=st.floats(-90, 90).filter(bool),
+    longitude=st.floats(-180, 180),
+    altitude=st.none() | st.floats(-400, 9_000),
+    form=st.sampled_from(["{:+010.6f}{:+011.6f}", "{:+.6f}{:+.6f}"]),
+    end=st.sampled_from(["/", "CRSWGS_84/", "", "/\0"]),
+)
+def test_degrees_of_every_width_are_read_back(latitude, longitude, altitude, form, end) -> None:
+    text = form.format(latitude, longitude) + ("" if altitude is None else f"{altitude:+.3f}") + end
+    assume(abs(latitude) > 1e-6)
+    place = iso6709(text)
+    assert place is not None
+    assert (place.latitude, place.longitude) == pytest.approx((latitude, longitude), abs=1e-6)
+    assert place.altitude == (None if altitude is None else pytest.approx(altitude, abs=1e-3))
+
+
+@given(latitude=st.floats(-89, 89), longitude=st.floats(-179, 179))
+def test_minutes_and_seconds_are_read_back(latitude: float, longitude: float) -> None:
+    def written(value: float, digits: int) -> str:
+        hundredths = round(abs(value) * 360_000)
+        degrees, rest = divmod(hundredths, 360_000)
+        minutes, seconds = divmod(rest, 6_000)
+        return f"{'-' if value < 0 else '+'}{degrees:0{digits}d}{minutes:02d}{seconds // 100:02d}.{seconds % 100:02d}"
+
+    assume(abs(latitude) > 0.001)
+    place = iso6709(written(latitude, 2) + written(longitude, 3) + "/")
+    assert place is not None
+    assert (place.latitude, place.longitude) == pytest.approx((latitude, longitude), abs=1e-5)
+
+
+@given(st.text(max_size=300) | st.text("+-.,0123456789/CRS", max_size=300))
+def test_any_text_is_a_place_on_earth_or_none(text: str) -> None:
+    place = iso6709(text)
+    assert place is None or (abs(place.latitude) <= 90 and abs(place.longitude) <= 180)
+
+
+def test_a_long_text_is_read_at_once() -> None:
+    for text in ("+1" * 500_000, "+" + "1" * 1_000_000, "+1+1CRS" + "x" * 1_000_000, " " * 1_000_000):
+        assert iso6709(text) is None
