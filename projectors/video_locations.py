@@ -23,6 +23,8 @@ class Location(msgspec.Struct, frozen=True, gc=False):
     country: str | None = None
     state: str | None = None
     city: str | None = None
+    district: str | None = None
+    """Part of the city."""
 
     def is_empty(self) -> bool:
         """Whether it says nothing about a place."""
@@ -49,6 +51,7 @@ class VideoLocations(TimelineProjection[_Metadata]):
             Column("city", Text),
             Column("names_folded", Text, nullable=False),
             Column("names_bare", Text, nullable=False),
+            Column("district", Text),
         ),
         videos_table(name),
     )
@@ -66,8 +69,9 @@ class VideoLocations(TimelineProjection[_Metadata]):
 
 
 def _names(place: Location) -> tuple[str, str]:
-    """Country, state and city, a line each, as they are compared: with accents and without."""
-    names = "\n".join(fold(name or "") for name in (place.country, place.state, place.city))
+    """Country, state and city, a line each, and the district if any, as they are compared: with accents and without."""
+    district = (place.district,) if place.district else ()
+    names = "\n".join(fold(name or "") for name in (place.country, place.state, place.city, *district))
     return names, bare(names)
 
 
@@ -82,7 +86,7 @@ async def location_of_video(
 ) -> Location | None:
     """Where a video was filmed by the runs that count; None when nobody knows."""
     found = await connection.execute(
-        """SELECT o.latitude, o.longitude, o.altitude, o.country, o.state, o.city FROM video_locations o
+        """SELECT o.latitude, o.longitude, o.altitude, o.country, o.state, o.city, o.district FROM video_locations o
         JOIN run_types r ON r.run_id = o.run_id AND r.artifact_type = 'video.metadata' AND r.is_selected
         WHERE o.tenant_id = %(tenant_id)s AND o.video_id = %(video_id)s AND o.captured_at = (
             SELECT captured_at FROM video_locations_videos WHERE tenant_id = %(tenant_id)s AND video_id = %(video_id)s)

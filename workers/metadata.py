@@ -10,7 +10,7 @@ from domain.artifacts.video_metadata import VideoMetadataV1
 from domain.errors import InvalidParameter, ModelUnavailable
 from domain.video import FileFacts
 from infrastructure.media.fingerprint import fingerprint
-from infrastructure.media.places import NamedPlace, nearest_place
+from infrastructure.media.places import NamedPlace, place_at
 from infrastructure.media.probe import Probe, probe
 from workers.producer import Context, Description, Found, Job, Outcome, Producer
 
@@ -20,7 +20,7 @@ class MetadataExtraction(Producer):
 
     task_type = "metadata_extraction"
     name = "eioku.probe"
-    version = "3"
+    version = "4"
 
     def __init__(self) -> None:
         self._outcome = Outcome(metrics={})
@@ -77,6 +77,7 @@ def _payload(found: Probe, blake3: str, size_bytes: int) -> VideoMetadataV1:
         country=named.country if named else None,
         state=named.state if named else None,
         city=named.city if named else None,
+        district=named.district if named else None,
         city_distance_km=named.distance_km if named else None,
         duration_ms=facts.duration_ms,
         width=facts.width,
@@ -106,6 +107,6 @@ def _payload(found: Probe, blake3: str, size_bytes: int) -> VideoMetadataV1:
 
 def _named(latitude: float, longitude: float) -> NamedPlace | None:
     try:
-        return nearest_place(latitude, longitude)
+        return place_at(latitude, longitude)
     except ModelUnavailable:
         return None  # coordinates without names are still worth having

@@ -84,7 +84,9 @@ class VideoMetadataV1(Payload, frozen=True):
     country: str | None = None
     state: str | None = None
     city: str | None = None
-    """Nearest populated place, not necessarily the place itself."""
+    """The town that the place is in or near; absent where the nearest is far."""
+    district: str | None = None
+    """Part of the city."""
     city_distance_km: Annotated[float, Meta(ge=0)] | None = None
     duration_ms: Millis | None = None
     width: Index | None = None
@@ -138,6 +140,7 @@ class VideoMetadataV1(Payload, frozen=True):
             altitude=35.0,
             country="France",
             city="Paris",
+            district="Paris 07 Palais-Bourbon",
             duration_ms=17000,
             captured_at_offset_min=120,
             streams=(

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infrastructure.media.gps import Place, exif_place, iso6709, place_in
-from infrastructure.media.places import nearest_place
+from infrastructure.media.places import FARTHEST_KM, place_at
 
 
 @pytest.mark.parametrize(
@@ -76,25 +76,59 @@ def test_apples_tag_goes_before_the_plain_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latitude", "longitude", "country", "city", "at_most_km"),
+    ("latitude", "longitude", "country", "city", "district"),
     [
-        (48.8566, 2.3522, "France", "Paris", 1),
-        (47.2660, 11.3940, "Austria", "Innsbruck", 1),
-        (-33.8688, 151.2093, "Australia", "Sydney", 2),
-        (51.5074, -0.1278, "United Kingdom", "London", 2),
-        (-16.80, -179.99, "Fiji", "Lambasa", 120),  # just across the date line from the nearest town
+        (48.8566, 2.3522, "France", "Paris", "Paris 04 Hôtel-de-Ville"),
+        (48.8577, 2.2950, "France", "Paris", "Paris 16 Passy"),  # the Eiffel Tower: Neuilly's centre is nearer
+        (48.8846, 2.2697, "France", "Neuilly-sur-Seine", None),
+        (48.8049, 2.1204, "France", "Versailles", None),
+        (47.5767, 18.8796, "Hungary", "Nagykovácsi", None),
+        (51.81126, 5.79792, "Netherlands", "Nijmegen", "Lindenholt"),
+        (51.8327, 5.7934, "Netherlands", "Nijmegen", "Lindenholt"),
+        (47.2660, 11.3940, "Austria", "Innsbruck", None),
+        (-33.8688, 151.2093, "Australia", "Sydney", None),
+        (51.5074, -0.1278, "United Kingdom", "London", None),
+        (51.5390, -0.1426, "United Kingdom", "London", "Camden Town"),
+        (52.4986, 13.4033, "Germany", "Berlin", "Kreuzberg"),
+        (52.3900, 13.0600, "Germany", "Potsdam", None),
+        (40.6782, -73.9442, "United States", "New York City", "Brooklyn"),
+        (34.0983, -118.3267, "United States", "Los Angeles", "Hollywood"),
+        (37.7456, -119.5936, "United States", "Yosemite Valley", None),
+        (35.6580, 139.7016, "Japan", "Tokyo", "Shibuya"),
+        (-22.9711, -43.1822, "Brazil", "Rio de Janeiro", "Copacabana"),
+        (5.6037, -0.1870, "Ghana", "Accra", None),
+        (46.0207, 7.7491, "Switzerland", "Zermatt", None),
     ],
 )
-def test_the_nearest_place_is_named(
-    latitude: float, longitude: float, country: str, city: str, at_most_km: float
+def test_a_place_is_named_by_the_town_that_it_is_in(
+    latitude: float, longitude: float, country: str, city: str, district: str | None
 ) -> None:
-    place = nearest_place(latitude, longitude)
-    assert (place.country, place.city) == (country, city)
-    assert place.distance_km <= at_most_km
+    place = place_at(latitude, longitude)
+    assert place is not None
+    assert (place.country, place.city, place.district) == (country, city, district)
+    assert place.distance_km <= 12
 
 
-def test_the_middle_of_an_ocean_is_far_from_everything() -> None:
-    assert nearest_place(-48.9, -123.4).distance_km > 2000
+@pytest.mark.parametrize(
+    ("latitude", "longitude"),
+    [(0.5, 0.5), (-48.9, -123.4), (30, -40), (23, 10), (90, 0), (-90, 0), (0, 180), (0, -180), (75, -40)],
+)
+def test_the_open_sea_the_poles_and_the_desert_are_in_no_town(latitude: float, longitude: float) -> None:
+    assert place_at(latitude, longitude) is None
+
+
+def test_the_states_of_the_same_river_bank_are_told_apart() -> None:
+    towns = {(40.758, -73.9855): "New York", (40.728, -74.0776): "New Jersey", (38.9072, -77.0369): "Washington, D.C."}
+    for point, state in towns.items():
+        place = place_at(*point)
+        assert place is not None
+        assert place.state == state
+
+
+@given(latitude=st.floats(-90, 90), longitude=st.floats(-180, 180))
+def test_every_point_on_earth_has_a_town_within_reach_or_none(latitude: float, longitude: float) -> None:
+    place = place_at(latitude, longitude)
+    assert place is None or (0 <= place.distance_km <= FARTHEST_KM and place.city and place.country)
 
 
 @given(
