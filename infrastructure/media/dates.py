@@ -3,7 +3,8 @@
 In this order, the first that says something wins:
 
 1. `com.apple.quicktime.creationdate`: local time with its zone, written by iPhones.
-2. EXIF `DateTimeOriginal` of an MJPEG picture, with `OffsetTimeOriginal` when it is there.
+2. EXIF `DateTimeOriginal` of an MJPEG picture, with `OffsetTimeOriginal` when it is there; the notes of an AVCHD camera
+   (`mdpm`), with the zone that its clock was set to.
 3. `creation_time` of the container, then of its tracks: UTC by definition (some cameras put local time there all the
    same; nothing tells them apart). The epochs of QuickTime (1904) and Unix (1970) mean "not set".
 4. Tags `date_recorded`, `datetimeoriginal`, `date`, `icrd`: a year alone is not enough.
@@ -47,6 +48,7 @@ def capture_time(
     *,
     track_tags: Iterable[Mapping[str, str]] = (),
     exif: str | None = None,
+    exif_source: str = "exif",
     file_name: str = "",
     zone: tzinfo = UTC,
     now: datetime | None = None,
@@ -54,7 +56,7 @@ def capture_time(
     """When it was filmed; keys of tags lower case, `exif` = DateTimeOriginal followed by its offset if known."""
     candidates = [
         ("com.apple.quicktime.creationdate", tags.get("com.apple.quicktime.creationdate")),
-        ("exif", exif),
+        (exif_source, exif),
         ("creation_time", tags.get("creation_time")),
         *(("creation_time", track.get("creation_time")) for track in track_tags),
         *((tag, tags.get(tag)) for tag in _DATE_TAGS),

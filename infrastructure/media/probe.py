@@ -19,6 +19,7 @@ from infrastructure.media.clock import duration_ms_of
 from infrastructure.media.dates import capture_time
 from infrastructure.media.gps import Place, exif_place, place_in
 from infrastructure.media.header import open_header
+from infrastructure.media.mdpm import notes_in
 from infrastructure.media.name_dates import Precision
 from infrastructure.media.orientation import UPRIGHT, Screen, displayed, orientation_of
 from infrastructure.media.source import checked
@@ -58,6 +59,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Exif(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands beside the first pictures."""
+
+    source: str = "exif"
     taken: str | None = None
     place: Place | None = None
     make: str | None = None
@@ -105,6 +109,7 @@ def probe(
             tags,
             track_tags=track_tags,
             exif=exif.taken,
+            exif_source=exif.source,
             file_name=file_name if file_name is not None else path.name,
             zone=zone,
         )
@@ -181,7 +186,7 @@ def _duration_ms(path: Path, container: InputContainer) -> int:
 
 
 def _first_frame(container: InputContainer, picture: VideoStream) -> tuple[VideoFrame | None, _Exif]:
-    """The first frame that decodes, if any does, and what an MJPEG picture says in its EXIF block."""
+    """The first frame that decodes, if any does, and what a camera wrote beside the pictures up to it."""
     exif = _Exif()
     packets = container.demux(picture)
     for _ in range(PACKETS_TO_FIRST_FRAME):
@@ -189,8 +194,8 @@ def _first_frame(container: InputContainer, picture: VideoStream) -> tuple[Video
             packet = next(packets)
         except (StopIteration, av.FFmpegError):
             break
-        if picture.codec_context.name == "mjpeg" and packet.size and exif == _Exif():
-            exif = _exif(bytes(packet))
+        if packet.size and exif == _Exif():
+            exif = _beside(picture.codec_context.name, bytes(packet))
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -199,6 +204,13 @@ def _first_frame(container: InputContainer, picture: VideoStream) -> tuple[Video
             Screen(picture).note(frames[0])
             return frames[0], exif
     return None, exif
+
+
+def _beside(codec: str, packet: bytes) -> _Exif:
+    if codec == "mjpeg":
+        return _exif(packet)
+    notes = notes_in(packet) if codec == "h264" else None
+    return _Exif() if notes is None else _Exif(source="mdpm", **notes._asdict())
 
 
 def _exif(jpeg: bytes) -> _Exif:
