@@ -39,6 +39,20 @@ def shared_media() -> Path:
 
 
 @pytest.fixture(scope="session")
+def jfk() -> Path:
+    """11 s of speech, see tests/media/README.md."""
+    return ROOT / "tests/media/jfk.flac"
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 s of one fixed view, 768×432, in which boxes pass: no cut, no text, no face."""
+    from tests.support.street import street_film
+
+    return street_film(tmp_path_factory.mktemp("street") / "street.mp4")
+
+
+@pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Admin URL of a Postgres server of this session's own."""
     folder = Path(tempfile.mkdtemp(prefix="eioku-pg-"))

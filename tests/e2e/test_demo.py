@@ -40,13 +40,13 @@ def test_with_detector_weights_labels_are_detected(tmp_path, shared_media):
     assert "ground truth" not in said
 
 
-def test_ones_own_file_is_indexed_and_left_running_if_wished(tmp_path, shared_media):
+def test_ones_own_file_is_indexed_and_left_running_if_wished(tmp_path, street):
     import subprocess
 
     from tests.e2e.conftest import EIOKU
 
     program = Program(tmp_path / "data", tmp_path)
-    film = shared_media / "media" / "one-by-one-person-detection.mp4"
+    film = street
     process = subprocess.Popen(
         [*EIOKU, "demo", "--video", str(film), "--keep", "--data", str(tmp_path / "demo")],
         env=program.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",

@@ -108,8 +108,8 @@ def near(card: Made, reference: Made) -> bool:
 
 
 @pytest.mark.ml_asr
-def test_speech_is_understood_in_batches(asr: Family, cpu: Family, shared_media: Path) -> None:
-    card, reference = both(asr, cpu, "transcription", shared_media / "media/jfk.flac", {})
+def test_speech_is_understood_in_batches(asr: Family, cpu: Family, jfk: Path) -> None:
+    card, reference = both(asr, cpu, "transcription", jfk, {})
     assert "ask not what your country can do for you" in " ".join(card.texts()).lower().replace(",", "")
     assert [word["word"] for word in card.words()] == [word["word"] for word in reference.words()]
     for one, other in zip(card.words(), reference.words(), strict=True):

@@ -207,9 +207,9 @@ def test_a_clip_is_cut_exactly_and_clamped(api, film, probed):
     assert (behind.status_code, behind.json()["errors"][0]["parameter"]) == (422, "start_ms")
 
 
-def test_a_clip_of_real_media_has_pictures_of_the_right_length(api, api_folder, shared_media):
+def test_a_clip_of_real_media_has_pictures_of_the_right_length(api, api_folder, street):
     path = api_folder / f"{uuid.uuid4()}.mp4"
-    path.symlink_to(shared_media / "media" / "one-by-one-person-detection.mp4")
+    path.symlink_to(street)
     copy = api_folder / f"{uuid.uuid4()}.mp4"
     copy.write_bytes(path.read_bytes())
     video_id = api.post("/v1/videos", json={"source": str(copy), "pipeline": []}).json()["video_id"]
@@ -224,9 +224,9 @@ def test_a_clip_of_real_media_has_pictures_of_the_right_length(api, api_folder, 
     assert frames[-1] < 2
 
 
-def test_a_clip_of_sound_only_is_sound_only(api, api_folder, shared_media):
+def test_a_clip_of_sound_only_is_sound_only(api, api_folder, jfk):
     copy = api_folder / f"{uuid.uuid4()}.flac"
-    copy.write_bytes((shared_media / "media" / "jfk.flac").read_bytes())
+    copy.write_bytes(jfk.read_bytes())
     video_id = api.post("/v1/videos", json={"source": str(copy), "pipeline": []}).json()["video_id"]
     clip = api.get(f"/v1/videos/{video_id}/clip", params={"start_ms": 1_000, "end_ms": 3_000, "buffer_ms": 0})
     with opened(clip.content) as container:
@@ -285,9 +285,9 @@ def test_a_senseless_clip_is_refused_by_name(api, film, params, named):
 # ---- thumbnails --------------------------------------------------------------------------------------------------
 
 
-def test_a_thumbnail_is_made_once_the_duration_is_known(api, api_folder, probed, shared_media):
+def test_a_thumbnail_is_made_once_the_duration_is_known(api, api_folder, probed, street):
     copy = api_folder / f"{uuid.uuid4()}.mp4"
-    copy.write_bytes((shared_media / "media" / "one-by-one-person-detection.mp4").read_bytes())
+    copy.write_bytes(street.read_bytes())
     video_id = api.post("/v1/videos", json={"source": str(copy), "pipeline": []}).json()["video_id"]
     url = f"/v1/thumbnails/{video_id}"
     assert api.get(f"{url}/1000").json()["code"] == "THUMBNAIL_NOT_FOUND"
@@ -305,9 +305,9 @@ def test_a_thumbnail_is_made_once_the_duration_is_known(api, api_folder, probed,
         assert api.get(f"{url}/{bad}").status_code == 422
 
 
-def test_a_picture_that_the_client_has_is_not_sent_again(api, api_folder, probed, shared_media):
+def test_a_picture_that_the_client_has_is_not_sent_again(api, api_folder, probed, street):
     copy = api_folder / f"{uuid.uuid4()}.mp4"
-    copy.write_bytes((shared_media / "media" / "one-by-one-person-detection.mp4").read_bytes())
+    copy.write_bytes(street.read_bytes())
     video_id = api.post("/v1/videos", json={"source": str(copy), "pipeline": []}).json()["video_id"]
     assert api.get(f"/v1/videos/{video_id}").json()["poster_url"] is None
     assert api.get(f"/v1/videos/{video_id}/poster").json()["code"] == "NO_MATCH"
@@ -333,9 +333,9 @@ def test_a_picture_that_the_client_has_is_not_sent_again(api, api_folder, probed
     assert api.get(f"/v1/videos/{video_id}/sprites/-1").status_code == 422
 
 
-def test_a_disk_that_takes_no_thumbnail_is_said_to_be_the_reason(api, api_folder, probed, shared_media):
+def test_a_disk_that_takes_no_thumbnail_is_said_to_be_the_reason(api, api_folder, probed, street):
     copy = api_folder / f"{uuid.uuid4()}.mp4"
-    copy.write_bytes((shared_media / "media" / "one-by-one-person-detection.mp4").read_bytes())
+    copy.write_bytes(street.read_bytes())
     video_id = api.post("/v1/videos", json={"source": str(copy), "pipeline": []}).json()["video_id"]
     probed(video_id, 60_000)
     obstacle = Pictures(api_folder / "data" / "thumbnails", blake3_of(video_id)).folder

@@ -105,7 +105,7 @@ def test_broken_files_are_refused_in_clear_words(
     path = case.make(tmp_path / "film.mp4")
     begun = time.monotonic()
     assert_refused(light(task_type, path), path, case)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 120
 
 
 @pytest.mark.ml_asr

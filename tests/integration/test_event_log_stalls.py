@@ -21,7 +21,7 @@ from tests.support.log_items import a_batch, an_event, events
 MB = 1 << 20
 SLOW = """
 CREATE FUNCTION delayed() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
 CREATE TRIGGER slow_batches AFTER INSERT ON es.batch EXECUTE FUNCTION delayed();
 CREATE TRIGGER slow_events AFTER INSERT ON es.events
     FOR EACH ROW WHEN (NEW.originator_version = 7) EXECUTE FUNCTION delayed();
@@ -40,7 +40,7 @@ LARGE: dict[str, Callable[[UUID], Sequence[LogItem]]] = {
 
 @pytest.mark.parametrize("large", LARGE)
 def test_a_large_append_never_stalls_others(database: str, large: str) -> None:
-    """Its data takes a second to go in; others go on meanwhile as if it were not there."""
+    """Its data takes two seconds to go in; others go on meanwhile as if it were not there."""
     with connect(database) as connection:
         connection.execute(SLOW)
     items = LARGE[large](uuid4())
@@ -57,8 +57,8 @@ def test_a_large_append_never_stalls_others(database: str, large: str) -> None:
                 break
         thread.join()
         took = time.monotonic() - started
-        assert took > 1
-        assert max(times) < 1
+        assert took > 2
+        assert max(times) < 2
         assert len(times) > 20
         assert log.head() == len(times) + sum(getattr(item, "count", 1) for item in items)
 
@@ -96,7 +96,7 @@ def test_an_append_to_the_same_stream_waits_for_that_one_only(database: str) -> 
             thread.start()
         before = time.monotonic()
         log.append([an_event(uuid4(), 1)])
-        assert time.monotonic() - before < 0.9
+        assert time.monotonic() - before < 1.9
         for thread in threads:
             thread.join()
     assert sorted(outcomes, key=str) == [2, None]
@@ -123,7 +123,7 @@ def test_writers_that_want_each_others_streams_do_not_deadlock(database: str) ->
         for thread in threads:
             thread.join()
         # A deadlock is found after one second.
-        assert time.monotonic() - before < 10
+        assert time.monotonic() - before < 30  # 39 of them
         assert log.head() == 2 * 39
     assert sum(isinstance(outcome, int) for outcome in outcomes) == 39
 

@@ -66,7 +66,7 @@ def test_both_faces_are_found_where_they_are(
 
 
 def test_faces_are_where_the_photographs_are_and_nowhere_else(
-    light: Family, yunet: ModelPlaces, demo_films, shared_media: Path
+    light: Family, yunet: ModelPlaces, demo_films, street: Path
 ) -> None:
     truth = demo_films[1].truth
     people = {thing.at_ms // 1000 for thing in truth.objects if thing.label == "person"}
@@ -75,7 +75,7 @@ def test_faces_are_where_the_photographs_are_and_nowhere_else(
     assert set(seen) <= people
     first, last = truth.cards[0].end_ms // 1000, truth.cards[1].start_ms // 1000
     assert all(seen.count(second) == 2 for second in range(first, last))  # both, as long as the photograph is shown
-    assert light("face_detection", shared_media / "media/car-detection.mp4", models=yunet).found == []
+    assert light("face_detection", street, models=yunet).found == []
 
 
 def test_without_any_file_of_ours_a_face_is_found_too(light: Family, photographs: Path, tmp_path: Path) -> None:

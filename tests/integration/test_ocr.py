@@ -12,6 +12,8 @@ from workers.producer import ModelPlaces
 
 pytestmark = pytest.mark.ml_ocr
 LOOK_MS = 200
+MOST_MB = 1_500
+"""Only a leak, or an executor that plans for the largest picture again, comes near: 790 were measured (benchmarks/README.md)."""
 
 
 def bare(text: str) -> str:
@@ -54,8 +56,8 @@ def test_the_polygon_is_where_the_letters_are(ocr: Family, demo_films) -> None:
     assert 0.53 < max(down) <= 0.60
 
 
-def test_there_is_no_text_where_there_is_none(ocr: Family, shared_media: Path) -> None:
-    made = ocr("ocr", shared_media / "media/car-detection.mp4")
+def test_there_is_no_text_where_there_is_none(ocr: Family, street: Path) -> None:
+    made = ocr("ocr", street)
     assert made.error is None
     assert made.found == []
     assert made.outcome.metrics["frames_read"] > 5
@@ -118,8 +120,8 @@ def test_wrong_parameters_are_refused_by_name(ocr: Family, demo_films) -> None:
         assert word in made.message
 
 
-def test_sound_alone_has_no_text(ocr: Family, shared_media: Path) -> None:
-    made = ocr("ocr", shared_media / "media/jfk.flac")
+def test_sound_alone_has_no_text(ocr: Family, jfk: Path) -> None:
+    made = ocr("ocr", jfk)
     assert made.found == []
     assert made.outcome.metrics["has_video"] == 0.0
 
@@ -143,7 +145,7 @@ def test_a_large_picture_full_of_text_is_read_in_little_memory(ocr: Family, tmp_
     made = ocr("ocr", film)
     assert made.error is None, made.message
     assert sum("harbour" in text for text in made.texts()) > 0.9 * len(lines)
-    assert made.peak_mb <= 0.9 * 1024
+    assert made.peak_mb <= MOST_MB
 
 
 def test_pictures_and_lines_of_many_sizes_do_not_add_up(ocr: Family, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_pictures_and_lines_of_many_sizes_do_not_add_up(ocr: Family, tmp_path: P
         film = media.clip(tmp_path / f"{width}.mp4", times_ms=[0, 200, 400], pictures=[np.asarray(page)] * 3)
         made = ocr("ocr", film)
         assert "harbour" in " ".join(made.texts()), made.message
-        assert made.peak_mb <= 0.9 * 1024
+        assert made.peak_mb <= MOST_MB
     large = ocr("ocr", film, config={"side": 1536})
     assert "harbour" in " ".join(large.texts()), large.message
     assert ocr("ocr", film).texts() == made.texts()

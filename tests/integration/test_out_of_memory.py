@@ -142,9 +142,9 @@ def _rounded(made: Made) -> list[tuple[str, int, int, str]]:
 
 @pytest.mark.ml_asr
 def test_speech_is_heard_on_the_cpu_when_the_gpu_is_too_small_or_lacks_a_library(
-    shared_media: Path, tmp_path: Path
+    jfk: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", SPEECH, str(shared_media / "media/jfk.flac"), str(tmp_path / "made.json")]
+    command = [sys.executable, "-c", SPEECH, str(jfk), str(tmp_path / "made.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     on_cpu, too_small, unusable, without_cublas, refused = msgspec.json.decode((tmp_path / "made.json").read_bytes(), type=list[Made])

@@ -55,9 +55,9 @@ def bare(word: str) -> str:
 
 @pytest.mark.ml_asr
 def test_the_president_is_understood_and_each_word_found_where_it_is_said(
-    asr: Family, shared_media: Path
+    asr: Family, jfk: Path
 ) -> None:
-    made = asr("transcription", shared_media / "media/jfk.flac")
+    made = asr("transcription", jfk)
     said = [bare(word["word"]) for word in made.words()]
     assert "ask not what your country can do for you" in " ".join(said)
     assert "ask what you can do for your country" in " ".join(said)
@@ -76,20 +76,20 @@ def test_the_president_is_understood_and_each_word_found_where_it_is_said(
 @pytest.mark.ml_asr
 @pytest.mark.parametrize("name", ["model", "whisper", "tiny", "large-v3"])
 def test_an_english_model_transcribes_in_a_folder_of_any_name(
-    asr: Family, shared_media: Path, tmp_path: Path, name: str
+    asr: Family, jfk: Path, tmp_path: Path, name: str
 ) -> None:
     packaged = find_model("whisper", "tiny.en", ModelPlaces(is_offline=True))
     assert isinstance(packaged, FoundModel)
     (tmp_path / name).symlink_to(packaged.path)
-    made = asr("transcription", shared_media / "media/jfk.flac", models=ModelPlaces(whisper_model=tmp_path / name))
+    made = asr("transcription", jfk, models=ModelPlaces(whisper_model=tmp_path / name))
     assert made.error is None, made.message
     assert (made.description.language, made.outcome.language) == ("en", "en")
     assert "country" in " ".join(bare(word["word"]) for word in made.words())
 
 
 @pytest.mark.ml_asr
-def test_segments_hold_their_words(asr: Family, shared_media: Path) -> None:
-    for _, start, end, payload in asr("transcription", shared_media / "media/jfk.flac").found:
+def test_segments_hold_their_words(asr: Family, jfk: Path) -> None:
+    for _, start, end, payload in asr("transcription", jfk).found:
         assert payload["words"][0]["start_ms"] == start
         assert payload["words"][-1]["end_ms"] == end
         assert payload["text"].split() == [word["word"] for word in payload["words"]]
@@ -170,9 +170,9 @@ def test_the_cuts_of_the_demo_films_are_found_to_the_frame(light: Family, demo_f
         assert all(payload["score"] > 27 for *_, payload in made.found[1:])
 
 
-def test_films_without_a_cut_are_one_scene(light: Family, shared_media: Path) -> None:
-    made = light("scene_detection", shared_media / "media/car-detection.mp4")
-    assert [(start, end) for _, start, end, _ in made.found] == [(0, 30_160)]
+def test_films_without_a_cut_are_one_scene(light: Family, street: Path) -> None:
+    made = light("scene_detection", street)
+    assert [(start, end) for _, start, end, _ in made.found] == [(0, 30_000)]
 
 
 def test_the_demo_films_say_where_and_when_they_were_filmed(light: Family, demo_films) -> None:
@@ -193,8 +193,8 @@ def test_the_demo_films_are_the_same_bytes_each_time(demo_films, tmp_path: Path)
     assert make_film(PARIS, tmp_path / "again.mp4").path.read_bytes() == demo_films[0].path.read_bytes()
 
 
-def test_the_families_stay_apart(light: Family, shared_media: Path) -> None:
-    loaded = light("scene_detection", shared_media / "media/car-detection.mp4").loaded
+def test_the_families_stay_apart(light: Family, street: Path) -> None:
+    loaded = light("scene_detection", street).loaded
     assert loaded == ["cv2"]
 
 

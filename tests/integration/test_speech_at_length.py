@@ -40,10 +40,10 @@ print(json.dumps([(word.word, word.start, word.end) for segment in found for wor
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, shared_media: Path) -> tuple[Path, list[speech.Said]]:
+def film(tmp_path_factory: pytest.TempPathFactory, jfk: Path) -> tuple[Path, list[speech.Said]]:
     """(a sound file of 76 s, what is said in it)."""
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    return path, speech.write(path, shared_media / "media/jfk.flac", seconds=75)
+    return path, speech.write(path, jfk, seconds=75)
 
 
 def bare(word: str) -> str:
@@ -187,11 +187,11 @@ def test_a_cancelled_job_stops_its_helper_and_both_go_on(
 
 
 def test_latest_per_language_shows_a_forced_transcript_beside_an_import_of_another_language(
-    database: str, workers: Workers, shared_media: Path
+    database: str, workers: Workers, jfk: Path
 ) -> None:
     """The only model here knows English, so the other language is imported; the task says which it wants."""
     path = workers.folder / "jfk.flac"
-    path.write_bytes((shared_media / "media/jfk.flac").read_bytes())
+    path.write_bytes(jfk.read_bytes())
 
     def imported(api: httpx.Client, video: str, text: str, language: str) -> None:
         spoken = {"artifact_type": "transcript.segment", "span_start_ms": 0, "span_end_ms": 900,

@@ -162,9 +162,9 @@ def test_a_changed_file_never_shows_old_pictures(told, tmp_path):
     told(story)
 
 
-def test_a_sound_file_has_no_pictures_and_that_is_no_failure(told, tmp_path, shared_media):
+def test_a_sound_file_has_no_pictures_and_that_is_no_failure(told, tmp_path, jfk):
     async def story(p: Pipeline, api: httpx.Client) -> None:
-        video_id = p.given_video(shared_media / "media" / "jfk.flac", pipeline=PIPELINE)
+        video_id = p.given_video(jfk, pipeline=PIPELINE)
         assert await settled(p, video_id) == dict.fromkeys(PIPELINE, "completed")
         assert p.artifacts(tasks_of(p, video_id)["thumbnails"]) == []
         for what in ("poster", "sprites.vtt", "sprites/0"):

@@ -162,7 +162,7 @@ def test_a_hub_out_of_reach_is_given_up_within_seconds(
 ) -> None:
     begun = time.monotonic()
     missing = find_model(kind, wanted, ModelPlaces(models_dir=tmp_path), language="fr")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 9  # the hub would be waited for 10 s
     assert isinstance(missing, MissingModel)
     assert "cannot be reached" in missing.missing
 
@@ -175,7 +175,7 @@ def test_a_hub_that_never_answers_is_given_up_at_the_time_limit_and_then_left_al
     assert 0.2 < first < 2
     again = time.monotonic()
     assert hub_problem("https://hub.invalid", 0.3)
-    assert time.monotonic() - again < 0.1
+    assert time.monotonic() - again < 0.25  # without asking, which takes 0.3 s
 
 
 @pytest.mark.usefixtures("dead_hub")

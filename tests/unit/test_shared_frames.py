@@ -72,8 +72,8 @@ def test_over_damage_each_gets_the_moments_that_it_gets_alone(tmp_path):
     assert decoding.damaged > 0
 
 
-def test_a_real_film_too(shared_media):
-    path = shared_media / "media/car-detection.mp4"
+def test_a_real_film_too(street):
+    path = street
     wishes = ({"every_ms": 400, "max_side": 256, "layout": "bgr24"}, {"every_ms": 1000, "max_side": 1920})
     shared = together(*(lambda sample, wish=wish: seen(sample, path, **wish) for wish in wishes))
     assert shared == [seen(sample_frames, path, **wish) for wish in wishes]
