@@ -41,6 +41,13 @@ def decoded(row: dict[str, Any]) -> DomainEvent:
     )
 
 
+def known(now, then):
+    """`now` without the fields that `then` did not have yet, at any depth."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {name: known(now[name], then[name]) for name in then if name in now}
+    return now
+
+
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
 def test_a_stored_event_decodes(path: Path) -> None:
     row = stored_event(path)
@@ -53,9 +60,7 @@ def test_a_stored_event_decodes(path: Path) -> None:
     assert (event.tenant_id, event.recorded_at.isoformat()) == (row["tenant_id"], row["recorded_at"])
     if row["schema_version"] == type(event).SCHEMA:
         now, then = json.loads(CODEC.encode(event).state), json.loads(row["state"])
-        assert {name: now[name] for name in then} == then, (
-            "a field was renamed or dropped without a new SCHEMA"
-        )
+        assert known(now, then) == then, "a field was renamed or dropped without a new SCHEMA"
 
 
 @pytest.mark.parametrize("path", BATCHES, ids=lambda path: path.stem)
