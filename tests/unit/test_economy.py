@@ -108,7 +108,7 @@ def taken(path: Path, every_ms: int, monkeypatch: pytest.MonkeyPatch, *, is_whol
     """What a reader gets, and what it is told at the end. `is_whole`: everything is decoded."""
     with monkeypatch.context() as patch:
         if is_whole:
-            patch.setattr(frames, "decoded_frames", lambda path, seen, _: decoded_frames(path, seen))
+            patch.setattr(frames, "decoded_frames", lambda path, seen, _, track: decoded_frames(path, seen, track=track))
         decoding = Decoding()
         found = [(f.index, f.time, f.image.tobytes()) for f in sample_frames(path, every_ms=every_ms, decoding=decoding)]
         return found, decoding
