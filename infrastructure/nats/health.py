@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-import nats
+from nats.aio.client import Client
 from nats.errors import Error
 
 ASK = "$SYS.REQ.SERVER.PING.HEALTHZ"
@@ -25,10 +25,12 @@ async def _asked(url: str) -> str:
     async def silent(_: Exception) -> None:
         """What fails is raised as well."""
 
-    connection = await nats.connect(url, error_cb=silent, connect_timeout=TIMEOUT_S, allow_reconnect=False)
+    connection = Client()
     try:
+        await connection.connect(url, error_cb=silent, connect_timeout=TIMEOUT_S, allow_reconnect=False)
         told = json.loads((await connection.request(ASK, b"{}", timeout=TIMEOUT_S)).data)
     finally:
+        # Also after a refused password: the socket would stay open until it is collected.
         await connection.close()
     found = told.get("data") or told
     return "" if found.get("status") == "ok" else json.dumps(found)
