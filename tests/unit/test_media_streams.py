@@ -3,15 +3,16 @@
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from PIL import Image
 
 from domain.artifacts.video_metadata import Hdr, MediaStream
+from infrastructure.media import streams
 from infrastructure.media.gps import Place
 from infrastructure.media.probe import probe
 from infrastructure.media.streams import hdr_of
@@ -78,12 +79,12 @@ def test_every_stream_is_told_with_its_language_and_purpose(tmp_path: Path) -> N
     found = probe(path)
     picture, german, comment, plain = found.streams
     assert picture == MediaStream(
-        index=0, kind="video", codec="h264", profile="High", dispositions=picture.dispositions, width=160,
+        index=0, kind="video", codec="h264", profile="High", dispositions=picture.dispositions, chosen="only", width=160,
         height=120, frame_rate=25.0, pixel_format="yuv420p", bit_depth=8,
     )  # fmt: skip
     assert german == MediaStream(
         index=1, kind="audio", codec="flac", language="deu", title="sound in deu", dispositions=("default",),
-        channels=2, channel_layout="stereo", sample_rate=48_000, bit_depth=16,
+        chosen="default", channels=2, channel_layout="stereo", sample_rate=48_000, bit_depth=16,
     )  # fmt: skip
     assert (comment.codec, comment.language, comment.channels, comment.channel_layout) == ("aac", "eng", 6, "5.1")
     assert comment.dispositions == ("comment",)
@@ -183,25 +184,18 @@ def test_dolby_vision_is_known_by_its_tag(tmp_path: Path) -> None:
     assert (hdr.format, hdr.transfer) == ("Dolby Vision", "smpte2084")
 
 
-def test_light_that_is_told_wrongly_is_not_believed(tmp_path: Path) -> None:
+def test_light_that_is_told_wrongly_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mastering data that is cut off."""
+
+    class CutOff(bytes):
+        type = Type.MASTERING_DISPLAY_METADATA
+
     path = painted(tmp_path / "a.mkv", "libx264", PQ, BT2020)
+    monkeypatch.setattr(streams, "side_data", lambda _frame: [CutOff(b"short")])
     with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        frame: Any = _Framed(next(container.decode(stream)), b"short")
-        assert hdr_of(stream, frame) == Hdr(format="PQ", transfer="smpte2084", primaries="bt2020")
-
-
-class _Framed:
-    """A frame with mastering data that is cut off."""
-
-    def __init__(self, frame: av.VideoFrame, data: bytes) -> None:
-        from av.sidedata.sidedata import Type
-
-        class Data(bytes):
-            type = Type.MASTERING_DISPLAY_METADATA
-
-        self.color_trc, self.color_primaries = frame.color_trc, frame.color_primaries
-        self.side_data = [Data(data)]
+        picture = container.streams.video[0]
+        found = hdr_of(picture, next(container.decode(picture)))
+    assert found == Hdr(format="PQ", transfer="smpte2084", primaries="bt2020")
 
 
 # ---- camera, place and time --------------------------------------------------------------------------------------
