@@ -39,8 +39,8 @@ class Connections:
         """Those without a whole request head, the one that is without for longest first."""
 
     def make_room(self) -> None:
-        """End the longest idle connection if there are too many."""
-        if len(self.open) > self._most:
+        """End the connections that are idle for longest while there are too many."""
+        while len(self.open) > self._most and self.idle:
             next(iter(self.idle)).end()
 
     async def tick(self) -> None:
@@ -143,7 +143,9 @@ class Connection(HttpToolsProtocol):
     # ---- ends ----------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Close at once."""
+        """Close at once. It counts no more from here on: that it is gone is told in a later turn of the loop."""
+        self._all.open.discard(self)
+        self._all.idle.pop(self, None)
         self.transport.abort()
 
     def end_if_late(self) -> None:
@@ -163,6 +165,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answer if no other answer is under way, and close once the client has had time to read it."""
+        if self._is_refused:
+            return
         self._is_refused, self._deadline = True, self.loop.time() + LINGER_S
         self._all.idle[self] = None
         # uvicorn says that there is always a cycle; before the first request there is none.

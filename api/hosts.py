@@ -14,6 +14,7 @@ from api.problems import Forbidden, HostNotOurs, MalformedHead
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
+_REMEDY = "name your own page's host in EIOKU_HOSTS, other origins that may change things in EIOKU_CORS_ORIGINS"
 
 
 class Hosts:
@@ -55,9 +56,9 @@ class Hosts:
         if len(listed) == 1 and listed[0] in self._origins:
             return
         if sites and sites not in ([b"same-origin"], [b"none"]):
-            raise Forbidden("a page of another site sent this; EIOKU_CORS_ORIGINS names the origins that may")
+            raise Forbidden(f"a page of another site sent this; {_REMEDY}")
         if origins and not (len(listed) == 1 and listed[0] is not None and self._is_ours(listed[0], host)):
-            raise Forbidden("a page of another origin sent this; EIOKU_CORS_ORIGINS names the origins that may")
+            raise Forbidden(f"a page of another origin sent this; {_REMEDY}")
 
     def _is_ours(self, origin: Origin, host: Authority) -> bool:
         # A proxy may have replaced the Host: a page under a name of EIOKU_HOSTS is ours as well.

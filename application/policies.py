@@ -12,7 +12,7 @@ from application.handle import decide, present, store, wish
 from application.lagging import since, tasks_of
 from application.ports import Clock, EventLog, LogItem, Recorded, TaskIndex, VideoIndex
 from application.same_content import SameContent
-from application.whereabouts import Whereabouts
+from application.whereabouts import Whereabouts, file_at
 from domain import capability, content, run, selection, task, video
 from domain.artifacts import LATEST
 from domain.content import content_id_of
@@ -266,7 +266,8 @@ def _mark_missing(log: EventLog, meta: Meta, task_id: UUID) -> None:
     if moves and moves[-1].recorded_at >= asked[-1].recorded_at:
         # The worker was sent to the place before.
         _retry_missing(log, meta, state.video_id)
-    else:
+    elif (known := present(log, video, state.video_id)) is None or file_at(known.source) is None:
+        # A file that is there, but that the worker may not open, is not missing: the task's error says why.
         wish(log, video.MarkMissing(stream_id=state.video_id, meta=meta))
 
 

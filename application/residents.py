@@ -62,13 +62,14 @@ def register(
     def decided() -> Sequence[DomainEvent]:
         nonlocal video_id, filename
         found = residents(log, wish.meta.tenant_id, wish.source, hints)
-        there = next(((one, state) for one, state in found if not state.is_deleted), None)
+        living = {one: state for one, state in found if not state.is_deleted}
         if is_id_chosen:
-            if there is not None and there[0] != wish.stream_id:
-                raise ContentMismatch(f"video {there[0]} lies at {wish.source} already; use that id")
+            if living and wish.stream_id not in living:
+                raise ContentMismatch(f"video {next(iter(living))} lies at {wish.source} already; use that id")
             return decide(log, wish)
-        if there is not None:
-            video_id, filename = there[0], there[1].filename
+        if living:
+            video_id, there = next(iter(living.items()))
+            filename = there.filename
             return ()
         video_id = found[0][0] if found else free_id(log, wish)
         return decide(log, msgspec.structs.replace(wish, stream_id=video_id))

@@ -9,6 +9,7 @@ from application.whereabouts import VideoFile, Whereabouts, file_at, fits
 from domain import content, task, video
 from domain.content import Content, ContentClaimed, content_id_of
 from domain.event import Command, Meta
+from domain.ids import DERIVED_VERSION
 from domain.pipeline import METADATA
 from domain.video import DeleteVideo, MarkDuplicate, PromoteVideo, RelocateVideo, Video, VideoFingerprinted
 
@@ -73,8 +74,11 @@ class SameContent:
     def _merge(self, copy_id: UUID, video_id: UUID, file: VideoFile | None) -> bool:
         """Let the video lie where its copy does, and take the copy out of the library: it is one file.
 
-        Not when work was done on the copy: its results would go with it.
+        Not when work was done on the copy: its results would go with it. Nor when somebody chose its id: they would find
+        nothing under it any more.
         """
+        if copy_id.version != DERIVED_VERSION:
+            return False
         for task_id in tasks_of(self._log, self._tasks, copy_id):
             state: task.Task | None = present(self._log, task, task_id)
             if state is not None and state.task_type != METADATA and state.status == "completed":

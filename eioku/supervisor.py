@@ -8,6 +8,7 @@ import stat
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,8 +78,11 @@ class Tree:
     def api_url(self) -> str:
         """Address of the API for a client on this machine."""
         assert self._listener is not None
-        host, port = self._listener.getsockname()[:2]
-        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        port = self._listener.getsockname()[1]
+        # By the name that was given: it is one that the API answers to, the address behind it need not be.
+        given = self.settings.host
+        host = "127.0.0.1" if given in ("0.0.0.0", "::", "") else given  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
@@ -221,7 +225,7 @@ class Tree:
 
     def _api_answers(self) -> bool:
         # Several share the socket: nobody knows which of them would answer.
-        return self.settings.api_processes > 1 or _answers(f"{self.api_url}/health/live", _ANSWER_S)
+        return self.settings.api_processes > 1 or _moves(f"{self.api_url}/health/live", _ANSWER_S)
 
     def _tell_where(self) -> None:
         assert self.settings.database_url is not None
@@ -366,5 +370,18 @@ def _answers(url: str, timeout_s: float = 2.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
             return bool(response.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
+
+
+def _moves(url: str, timeout_s: float) -> bool:
+    """Whether somebody behind `url` still reacts: also by closing the connection, as a full house does."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s):
+            return True
+    except (urllib.error.HTTPError, ConnectionError):
+        return True
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ConnectionResetError | BrokenPipeError)
     except OSError:
         return False

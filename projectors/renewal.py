@@ -1,6 +1,7 @@
 """Brings read models that an older version of this program built to this version, by themselves, after an upgrade."""
 
 import threading
+from collections import Counter
 
 import psycopg
 import structlog
@@ -9,7 +10,7 @@ from domain.errors import Conflict, ServiceUnavailable
 from projectors.overview import list_projections
 from projectors.rebuild import Progress, rebuild
 
-_AGAIN_S = 5.0
+_AGAIN_S, _LONGEST_PAUSE_S = 5.0, 3_600.0
 
 log = structlog.get_logger(__name__)
 
@@ -28,20 +29,33 @@ def renew(database_url: str, stop: threading.Event) -> None:
         if stop.is_set():
             raise _Stopped
 
+    failures: Counter[str] = Counter()
     while not stop.is_set():
+        name, pause_s = "", _AGAIN_S
         try:
             outdated = _outdated(database_url)
             if not outdated:
                 return
             log.info("projection.outdated", projections=outdated)
-            rebuild(database_url, outdated[0], unless_stopped)
+            name = min(outdated, key=lambda one: failures[one])  # one that fails holds up no other
+            rebuild(database_url, name, unless_stopped)
+            continue
         except _Stopped:
             return
         except Conflict:  # another process is at it
-            stop.wait(_AGAIN_S)
+            pass
         except (psycopg.Error, ServiceUnavailable) as error:
-            log.warning("projection.renewal_interrupted", error=str(error), again_in_s=_AGAIN_S)
-            stop.wait(_AGAIN_S)
+            failures[name] += 1
+            # A full disk stays full, and each try takes the room of the live tables once more.
+            pause_s = min(_LONGEST_PAUSE_S, _AGAIN_S * 2 ** min(failures.values()))
+            log.warning(
+                "projection.renewal_interrupted", projection=name, error=str(error), again_in_s=pause_s
+            )
+        except Exception:
+            failures[name] += 1
+            pause_s = _LONGEST_PAUSE_S
+            log.exception("projection.renewal_failed", projection=name, again_in_s=pause_s)
+        stop.wait(pause_s)
 
 
 def _outdated(database_url: str) -> list[str]:

@@ -54,6 +54,11 @@ _DATA: Final = (
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _MOST: Final = 2_000
 """Characters of an error that are kept: some libraries put whole tensors into theirs."""
+_PASSING: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ESTALE", "ETIMEDOUT", "ECONNRESET", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENETUNREACH")
+)
+"""What a file server says while it is away: the file is not to blame, also where FFmpeg passes it on."""
 
 
 class _Row(NamedTuple):
@@ -96,6 +101,8 @@ def fault_of(error: Exception, producer: Producer, path: Path) -> EiokuError:
         return OutOfMemory(said[:_MOST])
     if isinstance(error, OSError) and not _is_of(error, "av") and error.errno in _FULL:
         return StorageFailed(said[:_MOST])
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return ProducerFailed(said[:_MOST])
     library = _raised_in(error)
     for row in TABLE:
         if library in row.libraries and any(_is_of(error, kind) for kind in row.kinds):

@@ -25,6 +25,8 @@ RATE = 16_000
 """Samples a second."""
 TOLERANCE = RATE // 20
 """Samples (50 ms) that timestamps may wander from the sample count before silence is put in or sound dropped."""
+LONGEST_PAUSE_S = 6 * 3_600
+"""No recording pauses for longer and goes on: its clock has leapt."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -85,8 +87,9 @@ def _pieces(path: Path, track: int | None) -> Iterator[Samples]:
             if frame.pts is not None and frame.time_base is not None:
                 # What the mixer still holds is a few samples: within the tolerance.
                 ahead = round((frame.pts * frame.time_base - start) * RATE) - written
-                if ahead < -RATE:
-                    # Recordings that were joined start their clock again: go on where the last one ended.
+                if ahead < -RATE or ahead > LONGEST_PAUSE_S * RATE:
+                    # Recordings that were joined start their clock again, and a damaged timestamp leaps: go on where the
+                    # last one ended.
                     start += Fraction(ahead, RATE)
                     ahead = 0
                 for silence in _silence(ahead):

@@ -3,9 +3,11 @@
 Whoever tells a time of a file asks here, so that pictures, sound, stills, clips and the duration agree.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -51,23 +53,26 @@ class Clock(NamedTuple):
 
     def _laid(self, packets: Iterator[P]) -> Iterator[P]:
         of_track: dict[int, Piece] = {}
+        begins = list(accumulate((piece.position for piece in self.pieces), max))
         for packet in packets:
             ticks = ticks_of(packet)
             if ticks is not None:
-                piece = self._piece(packet.pos, ticks, of_track.get(packet.stream_index))
+                piece = self._piece(begins, packet.pos, ticks, of_track.get(packet.stream_index))
                 if piece is None:
                     continue
                 of_track[packet.stream_index] = piece
                 piece.place(packet)
             yield packet
 
-    def _piece(self, position: int | None, ticks: int, before: Piece | None) -> Piece | None:
-        """Where a packet belongs; None when its time is of no recording near by."""
+    def _piece(
+        self, begins: Sequence[int], position: int | None, ticks: int, before: Piece | None
+    ) -> Piece | None:
+        """Where a packet belongs; None when its time is of no recording near by. `begins`: positions of the pieces."""
         if len(self.pieces) == 1:
             return self.pieces[0] if self.pieces[0].holds(ticks) else None
         if position is None:
             return before
-        number = sum(piece.position <= position for piece in self.pieces) - 1
+        number = bisect_right(begins, position) - 1
         # Those of a join may stand in the other order.
         near = (number, number - 1, number + 1)
         found = (self.pieces[each] for each in near if 0 <= each < len(self.pieces))

@@ -90,11 +90,15 @@ def date_in(name: str, *, now: datetime) -> NameDate | None:
     # Blanks of all widths become plain ones: macOS puts a narrow one before PM.
     name = unicodedata.normalize("NFKC", name[:LONGEST])
     stem = _UUID.sub("", name.rpartition(".")[0] or name)
-    found = _epoch(stem) or _two_digit_year(stem) or next(_written(stem), None)
-    if found is None:
-        return None
     latest = now + _TOMORROW
-    return found if (found.at if found.at.tzinfo else found.at.replace(tzinfo=UTC)) <= latest else None
+    candidates = (_epoch(stem), _two_digit_year(stem), *_written(stem))
+    dates = [
+        date
+        for date in candidates
+        if date is not None and (date.at if date.at.tzinfo else date.at.replace(tzinfo=UTC)) <= latest
+    ]
+    # A day alone is often that of an export or a backup, which a file with a time of its own went through.
+    return min(dates, key=lambda date: date.precision == "day", default=None)
 
 
 def _epoch(stem: str) -> NameDate | None:

@@ -26,7 +26,9 @@ SMALL = 32 << 20
 NEAR = 5 * SECOND
 """Between two samples of a large file at most: 1,500 for two hours, which takes half a second."""
 LEAF = 1 << 20
-"""Bytes between samples at least."""
+"""Bytes before the end that the last sample is taken at."""
+TWIG = 16 << 10
+"""The same between two samples that are too far apart in time: a still stretch of a small bit rate needs few bytes."""
 EDGE = 8 << 20
 """Bytes that are read at the beginning and at the end of a large file that is one recording."""
 
@@ -121,7 +123,7 @@ def _is_one(container: InputContainer, track: Stream, size: int) -> bool:
         if earlier is None or later is None or distance(earlier, later) < 0:
             return False
         if distance(earlier, later) > NEAR:
-            if high - low < 2 * LEAF:
+            if high - low < 2 * TWIG:
                 return False
             middle = (low + high) // 2
             at = _time_at(container, track, middle)
@@ -181,8 +183,9 @@ class _Run:
         self.ends |= {index: end + since for index, end in later.ends.items()}
 
     def continues(self, packet: AnyPacket) -> bool:
-        """Whether it follows what came of its track."""
-        return -BACK <= self.since(packet) - self.due[packet.stream.index] <= AHEAD
+        """Whether it follows what came of its track; one that paused, as pictures of slides do, what came of any."""
+        since = self.since(packet)
+        return since - self.due[packet.stream.index] >= -BACK and since - max(self.due.values()) <= AHEAD
 
     def may_hold(self, packet: AnyPacket) -> bool:
         """Whether the first packet of a track belongs to it, by its time."""

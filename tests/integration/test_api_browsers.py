@@ -32,7 +32,7 @@ def url(api_database, tmp_path_factory):
         yield url
 
 
-def get(url, *hosts, version="1.1", path="/health/live"):
+def get(url, *hosts, version="1.1", path="/v1/videos"):
     lines = "".join(f"Host: {host}\r\n" for host in hosts)
     return answer_to(url, f"GET {path} HTTP/{version}\r\n{lines}\r\n".encode("latin-1"))
 
@@ -97,6 +97,12 @@ def test_a_request_has_exactly_one_host(url):
     assert get(url)[0] == 400
     assert get(url, version="1.0")[0] == 421
     assert get(url, "localhost", version="1.0")[0] == 200
+
+
+def test_a_load_balancer_may_ask_by_any_name_whether_it_lives(url):
+    assert get(url, "10.0.0.17:8700", path="/health/live")[0] == 200
+    assert get(url, version="1.0", path="/health/live")[0] == 200
+    assert get(url, "10.0.0.17:8700", path="/health/ready")[0] == 421
 
 
 def test_what_a_proxy_says_about_the_host_is_not_believed(url):

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import av
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -209,3 +210,32 @@ def test_sound_whose_clock_jumps_at_a_splice_can_be_cut(tmp_path: Path, moved_s:
             except av.FFmpegError:
                 continue  # the muxer does not take the one that goes back
     assert clip_numbers(path, 1500, 2500) == list(range(37, 63))
+
+
+@pytest.mark.parametrize("name", ["ts", "vob"])
+@pytest.mark.parametrize("paused", ["pictures", "sound"])
+def test_a_track_that_pauses_is_no_new_recording(tmp_path: Path, name: str, paused: str) -> None:
+    """Slides, and microphones that are switched off: the other track goes on meanwhile."""
+    path = tmp_path / f"pause.{name}"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg2video", rate=25, options={"bf": "0", "g": "5"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = out.add_stream("mp2", rate=48_000, layout="mono")
+        sound.format = "s16"
+        for second in range(40):
+            if paused != "pictures" or not 10 <= second < 25:
+                for number in range(25):
+                    frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 5 * second, np.uint8))
+                    frame.pts, frame.time_base = 25 * second + number, Fraction(1, 25)
+                    out.mux(video.encode(frame))
+            if paused != "sound" or not 10 <= second < 25:
+                for number in range(50):
+                    samples = av.AudioFrame.from_ndarray(np.full((1, 960), 900, np.int16), format="s16", layout="mono")
+                    samples.sample_rate, samples.pts = 48_000, 960 * (50 * second + number)
+                    out.mux(sound.encode(samples))
+        out.mux([*video.encode(None), *sound.encode(None)])
+    assert duration_ms_of(path) == pytest.approx(40_000, abs=100)
+    times = [frame.time_ms for frame in sample_frames(path)]
+    assert times[-1] == pytest.approx(39_960, abs=100)
+    heard = np.concatenate([chunk.samples for chunk in read_sound(path)])
+    assert len(heard) / RATE == pytest.approx(40, abs=0.2)

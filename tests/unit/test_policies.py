@@ -260,7 +260,7 @@ class TestCapability:
             stream_id=TWIN, meta=meta, video_id=THIRD, task_type="ocr", profile="fast", config={}, config_hash="c"
         )
         handle(world.log, wish)
-        head = {**Attempt(TWIN).head, "tenant_id": "other"}
+        head = {**Attempt(TWIN).head, "tenant_id": "other", "video_id": THIRD}
         apply_result(world.log, Unavailable(**head, missing="no weights", remedy="none"))
         self.announce(world, "d", "ocr")
         assert [(e.TOPIC, e.tenant_id) for e in world.log.load(TWIN)][-1] == ("task.retried", "other")
