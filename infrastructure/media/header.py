@@ -1,5 +1,6 @@
 """What the header of a damaged file still tells: FFmpeg opens no Matroska file whose first cluster is cut off."""
 
+import os
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -8,6 +9,7 @@ import av
 from av.container import InputContainer
 
 from domain.errors import MediaUnreadable
+from infrastructure.media.opening import opened
 from infrastructure.media.source import open_media
 
 LONGEST = 8 << 20
@@ -23,8 +25,8 @@ def open_header(path: Path) -> tuple[InputContainer, MediaUnreadable | None]:
     try:
         return open_media(path), None
     except MediaUnreadable as error:
-        with path.open("rb") as file:
-            header = _matroska_header(file.read(LONGEST))
+        with opened(path) as descriptor:
+            header = _matroska_header(os.pread(descriptor, LONGEST, 0))
         if header is not None:
             with suppress(av.FFmpegError, ValueError):
                 source = BytesIO(header + _EMPTY_CLUSTER)
