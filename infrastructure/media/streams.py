@@ -22,7 +22,9 @@ from infrastructure.media.source import has_decoder
 
 _DOLBY_VISION_TAGS = {"dvh1", "dvhe", "dvav", "dva1", "dav1"}
 _PCM = re.compile(r"pcm_[a-z](\d+)")
-_STREAM = re.compile(r"^\s+Stream #0:(\d+)[^ ]*: \w+: (\S+)(?: \((\S+) /)?", re.MULTILINE)
+_STREAM = re.compile(
+    r"^[ \t]{1,8}Stream #0:(\d{1,6})[^ \n]{0,200}: \w{1,40}: (\S{1,100})(?: \((\S{1,100}) /)?", re.MULTILINE
+)
 """What FFmpeg says of a stream, such as `Stream #0:1[0x2](und): Audio: none (apac / 0x63617061), 48000 Hz`."""
 _FLAC_INFO = 34
 _ALAC_COOKIE, _ALAC_DEPTH = 36, 17

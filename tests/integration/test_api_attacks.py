@@ -261,7 +261,7 @@ def test_odd_sources_names_and_ids_never_bring_a_server_error(api, api_folder, s
         api.post(f"{address}/imports", content=source.encode(), headers={"Content-Type": "text/vtt"}),
         api.post(f"{address}/imports", content=source.encode()),
         api.get(f"{address}/stream", headers={"Range": f"bytes={(name or 'x').encode('ascii', 'replace').decode()}".translate(
-            dict.fromkeys([*range(32), 127]))}),
+            dict.fromkeys([*range(32), 127])).strip()}),
         api.get(f"/v1/thumbnails/{address.rsplit('/', 1)[-1]}/0"),
     ]  # fmt: skip
     for answer in answers:

@@ -8,6 +8,7 @@ import pytest
 from domain import task
 from infrastructure.nats.cancel import Cancellations
 from infrastructure.nats.commands import CommandQueue
+from infrastructure.nats.subjects import token
 from tests.support import media
 from tests.support.bus import command, count, declared, enqueue, run
 from tests.support.pipeline import pipeline, until
@@ -130,7 +131,7 @@ def test_one_that_was_called_off_while_it_was_kept_is_answered_for(gathering, mo
         await enqueue(bus, *messages)
         (first,) = await groups.next(5)
         (kept,) = (message for message in messages if message != first.message)
-        groups._cancellations._heard[kept.task_id] = (0.0, 10**9)
+        groups._cancellations._heard[token(kept.tenant_id), kept.task_id] = (0.0, 10**9)
         await until(lambda: not groups._waiting)
         return await count(bus, "EIOKU_CMD")
 

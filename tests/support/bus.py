@@ -11,7 +11,7 @@ from infrastructure.nats.connection import Bus, connect
 from infrastructure.nats.dispatch import Waiting
 from infrastructure.nats.streams import CMD, declare
 
-LIMIT_S = 60
+LIMIT_S = 180
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

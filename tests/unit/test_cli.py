@@ -164,7 +164,7 @@ def test_folders_are_looked_through_and_named_files_are_taken_as_they_are(tmp_pa
     (tmp_path / "b" / "c").mkdir(parents=True)
     for name in ("b/z.MP4", "b/c/a.mov", "b/notes.txt", "b/.hidden.mp4", "lonely.xyz"):
         (tmp_path / name).touch()
-    found = [path for path, wrong in find([tmp_path / "b", tmp_path / "lonely.xyz"]) if wrong is None]
+    found = [path for path, wrong in find([tmp_path / "b", tmp_path / "lonely.xyz"], Console()) if wrong is None]
     assert found == [str(tmp_path / name) for name in ("b/c/a.mov", "b/z.MP4", "lonely.xyz")]
 
 

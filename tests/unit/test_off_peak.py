@@ -66,7 +66,7 @@ def test_bulk_waits_for_the_window_or_the_named_task_types_do():
     assert {priority for priority, _ in pauses(log, everything, by_day)} == {"bulk"}
     assert set(pauses(log, some, by_day)) == {("std", "ocr"), ("bulk", "ocr")}
     assert pauses(log, everything, by_night) == pauses(log, None, by_day) == {}
-    pause = pauses_of(log, "ocr", everything, by_day)["bulk"]
+    pause = pauses_of(log, "ocr", everything, by_day, tenant_id="default")["bulk"]
     assert pause.until == utc("2024-06-01 20:00")
     assert "2024-06-01 20:00 UTC" in pause.reason
 
@@ -77,7 +77,7 @@ def test_what_people_paused_goes_before_the_window():
     handle(log, wish)
     window = off_peak("22:00-06:00", BERLIN, [])
     for at in ("2024-06-01 12:00", "2024-06-01 23:00"):
-        held = pauses_of(log, "ocr", window, utc(at))
+        held = pauses_of(log, "ocr", window, utc(at), tenant_id="default")
         assert {priority: pause.reason for priority, pause in held.items()} == dict.fromkeys(
             ("hi", "std", "bulk"), "the disk is full"
         )
