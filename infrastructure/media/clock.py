@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ SPLICE = 1
 """Seconds; a clock that jumps back by more was started again, by less it is jitter."""
 AGREED = Fraction(1, 2)
 """Seconds by which the length that a file states may differ from what its packets say; or two pictures, if rarer."""
+FIRST_PACKETS = 8
+"""Are looked at for a time where the file does not say when it begins."""
 GUESSED = frozenset({"aac", "ac3", "eac3", "mp3", "h264", "hevc", "m4v", "mpegvideo", "vc1"})
 """Formats of which FFmpeg guesses the length by the bit rate: they are read whole."""
 
@@ -164,7 +166,15 @@ def _start(container: InputContainer) -> Fraction | None:
 
     A negative start is the encoder's lead-in, which players drop, so it stays 0.
     """
-    starts = [s.start_time * s.time_base for s in _timed(container) if s.start_time is not None and s.time_base]
+    tracks = _timed(container)
+    starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
+    if not starts:  # WAV and others say nothing of it: their first packet does
+        try:
+            packets = container.demux(*tracks) if tracks else iter(())
+            starts = [p.pts * p.time_base for p in islice(packets, FIRST_PACKETS) if p.pts is not None][:1]
+            container.seek(0)
+        except av.FFmpegError:
+            return None
     return max(min(starts), Fraction(0)) if starts else None
 
 

@@ -200,7 +200,7 @@ def test_latest_per_language_shows_a_forced_transcript_beside_an_import_of_anoth
         assert api.post(f"/v1/videos/{video}/imports", json=wish).status_code == 201
 
     def languages(api: httpx.Client, video: str, **query) -> set[tuple[str, bool]]:
-        query |= {"artifact_type": "transcript.segment"}
+        query |= {"type": "transcript.segment"}
         found = api.get(f"/v1/videos/{video}/artifacts", params=query).json()["artifacts"]
         return {(each["payload"]["language"], "country" in each["payload"]["text"]) for each in found}
 

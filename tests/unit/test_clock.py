@@ -239,3 +239,18 @@ def test_a_track_that_pauses_is_no_new_recording(tmp_path: Path, name: str, paus
     assert times[-1] == pytest.approx(39_960, abs=100)
     heard = np.concatenate([chunk.samples for chunk in read_sound(path)])
     assert len(heard) / RATE == pytest.approx(40, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["wav", "w64", "aiff", "au", "caf", "flac", "mp3", "ogg", "m4a", "mka", "aac"])
+def test_sound_alone_is_as_long_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"sound.{name}"
+    codec = {"flac": "flac", "mp3": "mp3", "ogg": "flac", "m4a": "aac", "mka": "flac", "aac": "aac"}
+    with av.open(str(path), "w", format={"aac": "adts", "m4a": "mp4", "mka": "matroska"}.get(name)) as out:
+        big = name in {"aiff", "au", "caf"}
+        sound = out.add_stream(codec.get(name, "pcm_s16be" if big else "pcm_s16le"), rate=16_000, layout="mono")
+        for second in range(70):
+            samples = av.AudioFrame.from_ndarray(np.full((1, 16_000), 500, np.int16), format="s16", layout="mono")
+            samples.sample_rate, samples.pts = 16_000, 16_000 * second
+            out.mux(sound.encode(samples))
+        out.mux(sound.encode(None))
+    assert duration_ms_of(path) == pytest.approx(70_000, abs=150)
